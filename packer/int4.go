@@ -37,12 +37,7 @@ type Int4Report struct {
 }
 
 // SNR returns 10 log10(Energy/SSE) in dB; +Inf when nothing was lost.
-func (r *Int4Report) SNR() float64 {
-	if r.SSE == 0 {
-		return math.Inf(1)
-	}
-	return 10 * math.Log10(r.Energy/r.SSE)
-}
+func (r *Int4Report) SNR() float64 { return snr(r.SSE, r.Energy) }
 
 // Add adds the figures of another weight to r.
 func (r *Int4Report) Add(o *Int4Report) {
