@@ -1,0 +1,20 @@
+// Package kerneltest is the one suite that every backend passes, so that the
+// plain twin and the fast kernels meet the same shapes and data.
+//
+//	func TestKernels(t *testing.T) { kerneltest.Run(t, cpu.New()) }
+//
+// In: a kernels.Backend. Out: test failures.
+//
+// Every case computes the formula once more, in float64 and straight from the
+// stored bits ([Want]), together with the sum of magnitudes that bounds the
+// rounding error of FP32 arithmetic in any order:
+//
+//	|got - want| <= c·K·2^-24·Σ|a||b|         (bounds.go; docs/numerics.md)
+//
+// Operands lie between guard words, at an odd offset and with rows further
+// apart than they are long; guards and outputs are filled with NaN, so that a
+// read outside an operand, or an element that is not written, shows; inputs
+// must come back unchanged.
+//
+// To add a case, add a line to linearShapes, int4Shapes, attentions or kinds.
+package kerneltest
