@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"unsafe"
 )
 
 // Decode reads len(dst) little-endian elements of floating-point type d from
@@ -15,18 +16,18 @@ func Decode(dst []float32, src []byte, d DType) error {
 	}
 	switch d {
 	case F32:
-		for i := range dst {
-			dst[i] = math.Float32frombits(binary.LittleEndian.Uint32(src[4*i:]))
-		}
+		decodeF32(dst, src)
 	case F64:
 		for i := range dst {
-			dst[i] = float32(math.Float64frombits(binary.LittleEndian.Uint64(src[8*i:])))
+			dst[i] = float32(math.Float64frombits(binary.LittleEndian.Uint64(src)))
+			src = src[8:]
 		}
 	case BF16:
 		decodeBF16(dst, src)
 	case F16:
 		for i := range dst {
-			dst[i] = F16Value(binary.LittleEndian.Uint16(src[2*i:]))
+			dst[i] = F16Value(binary.LittleEndian.Uint16(src))
+			src = src[2:]
 		}
 	case F8E4M3:
 		for i, b := range src[:len(dst)] {
@@ -49,18 +50,18 @@ func Encode(dst []byte, src []float32, d DType) error {
 	}
 	switch d {
 	case F32:
-		for i, x := range src {
-			binary.LittleEndian.PutUint32(dst[4*i:], math.Float32bits(x))
-		}
+		encodeF32(dst, src)
 	case F64:
-		for i, x := range src {
-			binary.LittleEndian.PutUint64(dst[8*i:], math.Float64bits(float64(x)))
+		for _, x := range src {
+			binary.LittleEndian.PutUint64(dst, math.Float64bits(float64(x)))
+			dst = dst[8:]
 		}
 	case BF16:
 		encodeBF16(dst, src)
 	case F16:
-		for i, x := range src {
-			binary.LittleEndian.PutUint16(dst[2*i:], F16Bits(x))
+		for _, x := range src {
+			binary.LittleEndian.PutUint16(dst, F16Bits(x))
+			dst = dst[2:]
 		}
 	case F8E4M3:
 		for i, x := range src[:len(dst)] {
@@ -82,6 +83,35 @@ func checkBulk(bytes, elements int, d DType) error {
 		return fmt.Errorf("%d elements of %v: found %d bytes, wanted %d", elements, d, bytes, want)
 	}
 	return nil
+}
+
+// littleEndian says that a float32 lies in memory as it lies in a file.
+var littleEndian = binary.NativeEndian.Uint16([]byte{1, 0}) == 1
+
+// memory is x as bytes in the machine's order. The view does not outlive the
+// call that makes it, and any bytes are a valid float32.
+func memory(x []float32) []byte {
+	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(x))), 4*len(x))
+}
+
+func decodeF32(dst []float32, src []byte) {
+	if littleEndian {
+		copy(memory(dst), src)
+		return
+	}
+	for i := range dst {
+		dst[i] = math.Float32frombits(binary.LittleEndian.Uint32(src[4*i:]))
+	}
+}
+
+func encodeF32(dst []byte, src []float32) {
+	if littleEndian {
+		copy(dst, memory(src))
+		return
+	}
+	for i, x := range src {
+		binary.LittleEndian.PutUint32(dst[4*i:], math.Float32bits(x))
+	}
 }
 
 // decodeBF16 moves four elements with one load.

@@ -24,7 +24,8 @@
 // For |x| = 1.f * 2^e add the power of two whose last place is the last place
 // of the target at that exponent, 2^(e + 23 - mantissa bits). The FPU then
 // rounds |x| to the target's precision, to nearest even, and the low bits of
-// the sum are the significand as an integer u. With e held at the target's
+// the sum are the significand as an integer u (the bits above are dropped by the
+// conversion to the code's width). With e held at the target's
 // smallest normal exponent emin the same sum rounds subnormals, and
 //
 //	code = (e - emin) << mantissa bits + u

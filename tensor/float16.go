@@ -6,15 +6,14 @@ import "math"
 // above become infinite; a NaN keeps its sign and upper payload and is made quiet.
 func F16Bits(x float32) uint16 {
 	b := math.Float32bits(x)
-	sign, a := uint16(b>>16)&0x8000, b&0x7FFFFFFF
+	a := b & 0x7FFFFFFF
 	if a > 0x7F800000 {
-		return sign | 0x7E00 | uint16(a>>13)&0x3FF
+		return uint16(b>>16)&0x8000 | 0x7E00 | uint16(a>>13)&0x3FF
 	}
-	a = min(a, 0x47800000)  // 65536, whose code is that of infinity
-	e := max(a>>23, 113)    // 2^-14, the smallest normal
-	magic := (e + 13) << 23 // 13 = 23 - 10 mantissa bits
-	u := math.Float32bits(math.Float32frombits(a)+math.Float32frombits(magic)) - magic
-	return sign | uint16((e-113)<<10+u)
+	a = min(a, 0x47800000)                        // 65536, whose code is that of infinity
+	e := max(a>>23, 113)                          // 2^-14, the smallest normal
+	magic := math.Float32frombits((e + 13) << 23) // 13 = 23 - 10 mantissa bits
+	return uint16(b>>16)&0x8000 | uint16((e-113)<<10+math.Float32bits(math.Float32frombits(a)+magic))
 }
 
 // F16Value returns the value of binary16 bits; it is exact.

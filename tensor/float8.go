@@ -14,15 +14,14 @@ const (
 // in inner loops.
 func E4M3(x float32) uint8 {
 	b := math.Float32bits(x)
-	sign, a := uint8(b>>24)&0x80, b&0x7FFFFFFF
+	a := b & 0x7FFFFFFF
 	if a > 0x7F800000 {
-		return sign | 0x7F
+		return uint8(b>>24) | 0x7F
 	}
-	a = min(a, 0x43E00000)  // 448
-	e := max(a>>23, 121)    // 2^-6, the smallest normal
-	magic := (e + 20) << 23 // 20 = 23 - 3 mantissa bits
-	u := math.Float32bits(math.Float32frombits(a)+math.Float32frombits(magic)) - magic
-	return sign | uint8((e-121)<<3+u)
+	a = min(a, 0x43E00000) // 448
+	e := max(a>>23, 121)   // 2^-6, the smallest normal
+	// 20 = 23 - 3 mantissa bits
+	return uint8(b>>24)&0x80 | uint8((e-121)<<3+math.Float32bits(math.Float32frombits(a)+math.Float32frombits((e+20)<<23)))
 }
 
 // RoundE4M3 returns the E4M3 value nearest to x: E4M3Value(E4M3(x)) without the
@@ -43,15 +42,14 @@ func RoundE4M3(x float32) float32 {
 // 57344, infinity included, saturate to 57344; NaN becomes 0x7F with the sign of x.
 func E5M2(x float32) uint8 {
 	b := math.Float32bits(x)
-	sign, a := uint8(b>>24)&0x80, b&0x7FFFFFFF
+	a := b & 0x7FFFFFFF
 	if a > 0x7F800000 {
-		return sign | 0x7F
+		return uint8(b>>24) | 0x7F
 	}
-	a = min(a, 0x47600000)  // 57344
-	e := max(a>>23, 113)    // 2^-14, the smallest normal
-	magic := (e + 21) << 23 // 21 = 23 - 2 mantissa bits
-	u := math.Float32bits(math.Float32frombits(a)+math.Float32frombits(magic)) - magic
-	return sign | uint8((e-113)<<2+u)
+	a = min(a, 0x47600000) // 57344
+	e := max(a>>23, 113)   // 2^-14, the smallest normal
+	// 21 = 23 - 2 mantissa bits
+	return uint8(b>>24)&0x80 | uint8((e-113)<<2+math.Float32bits(math.Float32frombits(a)+math.Float32frombits((e+21)<<23)))
 }
 
 // E4M3Value returns the value of E4M3 bits; it is exact.

@@ -13,17 +13,19 @@ func PackInt4(dst []uint32, q []int8) {
 	if len(q) != 8*len(dst) {
 		panic("tensor: PackInt4: need 8 codes for each word")
 	}
-	var seen uint8
+	const each = 0x0101010101010101
+	var seen uint64
 	for j := range dst {
-		var w uint32
-		for i, v := range q[8*j : 8*j+8] {
-			n := uint8(v + 8)
-			seen |= n
-			w |= uint32(n&15) << (4 * i)
-		}
-		dst[j] = w
+		c := q[8*j : 8*j+8 : 8*j+8]
+		x := uint64(uint8(c[0])) | uint64(uint8(c[1]))<<8 | uint64(uint8(c[2]))<<16 | uint64(uint8(c[3]))<<24 |
+			uint64(uint8(c[4]))<<32 | uint64(uint8(c[5]))<<40 | uint64(uint8(c[6]))<<48 | uint64(uint8(c[7]))<<56
+		x = (x&(0x7F*each) + 8*each) ^ x&(0x80*each) // add 8 to each byte, no carry between them
+		seen |= x
+		x = (x | x>>4) & 0x00FF00FF00FF00FF // gather the low nibbles
+		x = (x | x>>8) & 0x0000FFFF0000FFFF
+		dst[j] = uint32(x | x>>16)
 	}
-	if seen > 15 {
+	if seen&(0xF0*each) != 0 {
 		panic("tensor: PackInt4: code outside [-8, 7]")
 	}
 }
