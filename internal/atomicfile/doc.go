@@ -1,0 +1,11 @@
+// Package atomicfile makes files and directories appear whole or not at all.
+//
+//	Write:  OUT.tmp-XXXX --write, fsync--> rename --> OUT, fsync of its directory
+//	Stage:  .OUT.tmp-XXXX/ beside OUT --Create any number of files--
+//	        Commit: fsync of every directory, one rename to OUT, fsync of its parent
+//	        Abort:  removes everything it made
+//
+// The temporary name lies beside the final one, so that both are on one file
+// system and the rename is atomic (POSIX rename). Errors are those of package
+// os; callers say what they mean to a user.
+package atomicfile
