@@ -1,0 +1,64 @@
+package cpu
+
+import "unsafe"
+
+// genericKernel is the plain Go twin of the assembly, for other processors and
+// for the tests.
+var genericKernel = kernel{
+	isa: Generic, rows: 4, cols: 4, blockK: 384, blockM: 64,
+	tiles: []tileFunc{nil, genericTile(1), genericTile(2), genericTile(3), tile4x4},
+}
+
+// tile4x4 keeps its 4 x 4 sums in variables, which is what makes it faster
+// than genericTile.
+func tile4x4(count, k int, a *float32, lda int, b, c *float32, ldc int, init *float32, ldinit int) {
+	panel := unsafe.Slice(b, max(4*k, 1))
+	for ; count > 0; count-- {
+		a0, a1 := unsafe.Slice(a, k), unsafe.Slice(forward(a, lda), k)
+		a2, a3 := unsafe.Slice(forward(a, 2*lda), k), unsafe.Slice(forward(a, 3*lda), k)
+		var s00, s01, s02, s03, s10, s11, s12, s13 float32
+		var s20, s21, s22, s23, s30, s31, s32, s33 float32
+		for p, x0 := range a0 {
+			w := panel[4*p : 4*p+4 : 4*p+4]
+			w0, w1, w2, w3 := w[0], w[1], w[2], w[3]
+			x1, x2, x3 := a1[p], a2[p], a3[p]
+			s00, s01, s02, s03 = s00+x0*w0, s01+x0*w1, s02+x0*w2, s03+x0*w3
+			s10, s11, s12, s13 = s10+x1*w0, s11+x1*w1, s12+x1*w2, s13+x1*w3
+			s20, s21, s22, s23 = s20+x2*w0, s21+x2*w1, s22+x2*w2, s23+x2*w3
+			s30, s31, s32, s33 = s30+x3*w0, s31+x3*w1, s32+x3*w2, s33+x3*w3
+		}
+		for _, s := range [4][4]float32{{s00, s01, s02, s03}, {s10, s11, s12, s13}, {s20, s21, s22, s23}, {s30, s31, s32, s33}} {
+			out, from := unsafe.Slice(c, 4), unsafe.Slice(init, 4)
+			for j := range out {
+				out[j] = from[j] + s[j]
+			}
+			c, init = forward(c, ldc), forward(init, ldinit)
+		}
+		a = forward(a, 4*lda)
+	}
+}
+
+func genericTile(rows int) tileFunc {
+	return func(count, k int, a *float32, lda int, b, c *float32, ldc int, init *float32, ldinit int) {
+		panel := unsafe.Slice(b, max(4*k, 1))
+		for range count * rows {
+			var s [4]float32
+			for p, x := range unsafe.Slice(a, k) {
+				for j, w := range panel[4*p : 4*p+4] {
+					s[j] += x * w
+				}
+			}
+			out, from := unsafe.Slice(c, 4), unsafe.Slice(init, 4)
+			for j := range out {
+				out[j] = from[j] + s[j]
+			}
+			a, c, init = forward(a, lda), forward(c, ldc), forward(init, ldinit)
+		}
+	}
+}
+
+// forward moves n elements on. The result may lie past the end of its slice
+// and is then not read.
+func forward(p *float32, n int) *float32 {
+	return (*float32)(unsafe.Add(unsafe.Pointer(p), 4*n))
+}

@@ -1,0 +1,75 @@
+package cpu
+
+import "unsafe"
+
+// packed is a weight (N, K) in the order in which the tiles read it:
+//
+//	for each block of blockK steps of k        (the last block may be shorter)
+//	  for each panel of cols output features   (the last panel is padded with zeros)
+//	    for each k of the block
+//	      cols values
+//
+// so that element (j, p) is at start(p/block, j/cols) + p%block*cols + j%cols.
+type packed struct {
+	kern  *kernel
+	n, k  int
+	block int       // steps of k in each block but the last
+	data  []float32 // 64-byte aligned, k * panels * cols
+	bias  []float32 // panels * cols, zeros where there is none
+}
+
+func newPacked(kern *kernel, n, k int) *packed {
+	p := &packed{kern: kern, n: n, k: k, block: evenBlock(k, kern.blockK)}
+	width := p.panels() * kern.cols
+	p.data = aligned(k * width)
+	p.bias = aligned(width)
+	return p
+}
+
+// evenBlock cuts k into the fewest blocks of at most most steps, nearly equal,
+// whole multiples of eight. It depends on k only, so sums do not depend on M.
+func evenBlock(k, most int) int {
+	if k == 0 {
+		return 1
+	}
+	blocks := (k + most - 1) / most
+	even := (k + blocks - 1) / blocks
+	return (even + 7) &^ 7
+}
+
+func (p *packed) panels() int { return (p.n + p.kern.cols - 1) / p.kern.cols }
+
+// blocks returns the number of blocks of k, at least one: with k = 0 a product
+// is its bias.
+func (p *packed) blocks() int { return max(1, (p.k+p.block-1)/p.block) }
+
+// steps returns the steps of k in block b.
+func (p *packed) steps(b int) int { return min(p.block, p.k-b*p.block) }
+
+// start is the offset of a panel in data.
+func (p *packed) start(block, panel int) int {
+	return (block*p.block*p.panels() + p.steps(block)*panel) * p.kern.cols
+}
+
+// setRows packs the rows from, from+1, ... of one panel. rows[i] has k elements.
+func (p *packed) setRow(j int, row []float32) {
+	cols := p.kern.cols
+	for b := range p.blocks() {
+		part := row[b*p.block : b*p.block+p.steps(b)]
+		out := p.data[p.start(b, j/cols)+j%cols:]
+		for i, v := range part {
+			out[i*cols] = v
+		}
+	}
+}
+
+// aligned returns n zeros that start on a cache line.
+func aligned(n int) []float32 {
+	const line = 64
+	s := make([]float32, n+line/4)
+	skip := 0
+	if r := int(uintptr(unsafe.Pointer(unsafe.SliceData(s))) % line); r != 0 {
+		skip = (line - r) / 4
+	}
+	return s[skip : skip+n : skip+n]
+}
