@@ -83,3 +83,12 @@ func appendString(buf []byte, s string) []byte {
 	}
 	return append(buf, bytes.TrimSuffix(b.Bytes(), []byte{'\n'})...)
 }
+
+// indent lays out valid JSON with two spaces a level.
+func indent(data []byte) []byte {
+	var b bytes.Buffer
+	if err := json.Indent(&b, data, "", "  "); err != nil {
+		panic("checkpoint: our own JSON is not valid")
+	}
+	return b.Bytes()
+}
