@@ -36,9 +36,9 @@ func CheckWeight(w packer.Weight, a packer.Arithmetic, bias []float32) (packer.A
 	var n int
 	switch w := w.(type) {
 	case *packer.Int4Weight:
-		if w.N < 1 || w.K < 1 || w.GroupSize < 1 || w.K%w.GroupSize != 0 || w.K%8 != 0 {
+		if w.N < 1 || w.K < 1 || w.GroupSize < 8 || w.GroupSize%8 != 0 || w.K%w.GroupSize != 0 {
 			return 0, unsupported(fmt.Sprintf("INT4 weight (%d, %d) in groups of %d", w.N, w.K, w.GroupSize),
-				"a group size that divides K, and K a multiple of 8")
+				"a group size that divides K, a multiple of 8")
 		}
 		if codes, scales := w.N*(w.K/8), w.N*(w.K/w.GroupSize); len(w.Codes) != codes || len(w.Scales) != scales {
 			return 0, unsupported(fmt.Sprintf("%d words and %d scales", len(w.Codes), len(w.Scales)),

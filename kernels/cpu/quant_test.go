@@ -61,3 +61,17 @@ func BenchmarkQuantLinear(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkRoundTokens gives the cost of rounding activations, one worker.
+func BenchmarkRoundTokens(b *testing.B) {
+	r := rand.New(rand.NewPCG(1, 1))
+	x, dst := tensor.NewMatrix(256, 1536), tensor.NewMatrix(256, 1536)
+	for i := range x.Data {
+		x.Data[i] = float32(r.NormFloat64())
+	}
+	b.SetBytes(int64(4 * len(x.Data)))
+	for b.Loop() {
+		cpu.RoundTokens(1, dst, x)
+	}
+	b.ReportMetric(b.Elapsed().Seconds()*1e9/float64(b.N)/float64(len(x.Data)), "ns/element")
+}

@@ -1,0 +1,4 @@
+package cpu
+
+// RoundTokens is roundTokens, for tests.
+var RoundTokens = roundTokens
