@@ -1,0 +1,159 @@
+package model
+
+import (
+	"fmt"
+	"strings"
+
+	"quantize/internal/fault"
+)
+
+// Arch is the table of one architecture. Module names carry no ".weight";
+// those of a block are relative to its prefix ("model.layers.7.").
+type Arch struct {
+	Name      string // architectures[0] of config.json
+	ModelType string // model_type of config.json
+
+	Embedding string // token embedding, (Vocab, Hidden)
+	FinalNorm string // RMSNorm before the head
+	Head      string // output projection; the embedding does its work when tied
+	Layers    string // prefix of the blocks, followed by the index and a dot
+
+	AttnNorm, MLPNorm string       // RMSNorms before attention and before the MLP, (Hidden)
+	QNorm, KNorm      string       // RMSNorms of each head before RoPE, (HeadDim); "" for none
+	Linears           []LinearRule // one for each Role, in order of computation
+	Feeds             []Feed
+	Pairing           Pairing
+	Window            WindowRule
+
+	Defaults Defaults
+	// Fixed lists switches that this architecture does not have, each with the
+	// only value it may then show (nil: null). Any other value is an error.
+	Fixed map[string]any
+}
+
+// LinearRule names one linear of a block and says when it has a bias.
+type LinearRule struct {
+	Role Role
+	Name string
+	Bias BiasRule
+}
+
+// Role is the place of a linear in a block. Shapes (N, K) follow from it.
+type Role uint8
+
+// The linears of a block.
+const (
+	RoleQ    Role = iota + 1 // (Heads*HeadDim, Hidden), reads AttnIn
+	RoleK                    // (KVHeads*HeadDim, Hidden), reads AttnIn
+	RoleV                    // (KVHeads*HeadDim, Hidden), reads AttnIn
+	RoleO                    // (Hidden, Heads*HeadDim), reads OIn
+	RoleGate                 // (Intermediate, Hidden), reads MLPIn
+	RoleUp                   // (Intermediate, Hidden), reads MLPIn
+	RoleDown                 // (Hidden, Intermediate), reads DownIn
+	roleEnd
+)
+
+// BiasRule says when a linear has a bias.
+type BiasRule uint8
+
+// The bias rules; the last two are decided by the config field of that name.
+const (
+	NoBias BiasRule = iota + 1
+	AlwaysBias
+	IfAttentionBias // attention_bias
+	IfMLPBias       // mlp_bias
+)
+
+// Feed is a smoothing pair: the output channels of From are the input channels
+// of each of To, with nothing between them that a scale of a channel does not
+// pass through. Dividing channel j of From and multiplying column j of every To
+// leaves the function alone (SmoothQuant: Xiao et al. 2022,
+// arXiv 2211.10438, eq. 3).
+type Feed struct {
+	Site  Point    // the activation between them
+	From  string   // a norm or a linear of the block
+	To    []string // all linears that read Site
+	Heads bool     // From has KVHeads heads, To reads each of them Heads/KVHeads times
+}
+
+// Pairing says which two channels of a head RoPE rotates together.
+type Pairing uint8
+
+// HalfSplit pairs channel i with i + HeadDim/2: every Hugging Face port of
+// these architectures (the original Llama code pairs 2i with 2i+1).
+const HalfSplit Pairing = iota + 1
+
+// WindowRule says which layers attend through a sliding window.
+type WindowRule uint8
+
+// The window rules.
+const (
+	NoWindow       WindowRule = iota + 1
+	WindowAll                 // sliding_window, when not null, holds in every layer
+	WindowByLayers            // use_sliding_window, then layer_types or max_window_layers
+)
+
+// Defaults are the values transformers takes for absent fields.
+type Defaults struct {
+	KVHeads         int // 0: as many as Heads
+	HeadDim         int // 0: Hidden / Heads
+	MaxPositions    int
+	SlidingWindow   int
+	MaxWindowLayers int
+}
+
+// architectures is everything this package can run.
+var architectures = []*Arch{&llama, &mistral, &qwen2, &qwen3}
+
+// architecture picks the table for architectures[0], or for model_type where a
+// config has no architectures.
+func architecture(name, modelType string) (*Arch, error) {
+	var a *Arch
+	switch name {
+	case "LlamaForCausalLM":
+		a = &llama
+	case "MistralForCausalLM":
+		a = &mistral
+	case "Qwen2ForCausalLM":
+		a = &qwen2
+	case "Qwen3ForCausalLM":
+		a = &qwen3
+	case "":
+		switch modelType {
+		case "llama":
+			a = &llama
+		case "mistral":
+			a = &mistral
+		case "qwen2":
+			a = &qwen2
+		case "qwen3":
+			a = &qwen3
+		}
+	}
+	switch {
+	case a == nil:
+		return nil, &fault.Error{
+			Err:    ErrConfig,
+			Where:  configFile,
+			Found:  fmt.Sprintf("architecture %q, model_type %q", name, modelType),
+			Wanted: "one of " + strings.Join(knownArchitectures(), ", "),
+			Hint:   "other architectures are not supported",
+		}
+	case modelType != "" && modelType != a.ModelType:
+		return nil, &fault.Error{
+			Err:    ErrConfig,
+			Where:  configFile + " model_type",
+			Found:  fmt.Sprintf("%q beside architecture %s", modelType, name),
+			Wanted: fmt.Sprintf("%q", a.ModelType),
+		}
+	}
+	return a, nil
+}
+
+func knownArchitectures() []string {
+	names := make([]string, len(architectures))
+	for i, a := range architectures {
+		names[i] = a.Name
+	}
+	return names
+}

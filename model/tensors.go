@@ -1,0 +1,135 @@
+package model
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"quantize/checkpoint"
+	"quantize/internal/fault"
+)
+
+// Kind is the use of a tensor.
+type Kind uint8
+
+// The kinds of tensors.
+const (
+	KindEmbedding Kind = iota + 1 // (Vocab, Hidden)
+	KindNorm                      // (width)
+	KindLinear                    // (N, K)
+	KindBias                      // (N)
+	KindHead                      // (Vocab, Hidden), absent with tied embeddings
+)
+
+// Expected is a tensor that a checkpoint must have. DType is that of the
+// config, Unset if it does not say; any float type is accepted in its place.
+type Expected struct {
+	checkpoint.Info
+	Kind   Kind
+	Module string // the tensor's name without .weight or .bias
+	Layer  int    // -1 outside the blocks
+	Role   Role   // of linears and biases of a block
+}
+
+// Tensors lists every tensor of a full-precision checkpoint with this config,
+// in the order of computation.
+func Tensors(c *Config) []Expected {
+	var all []Expected
+	put := func(kind Kind, layer int, role Role, module, part string, shape ...int) {
+		all = append(all, Expected{
+			Info: checkpoint.Info{Name: module + part, DType: c.DType, Shape: shape},
+			Kind: kind, Module: module, Layer: layer, Role: role,
+		})
+	}
+	a := c.Arch
+	put(KindEmbedding, -1, 0, a.Embedding, ".weight", c.Vocab, c.Hidden)
+	for layer := range c.Layers {
+		prefix := c.prefix(layer)
+		put(KindNorm, layer, 0, prefix+a.AttnNorm, ".weight", c.Hidden)
+		if a.QNorm != "" {
+			put(KindNorm, layer, 0, prefix+a.QNorm, ".weight", c.HeadDim)
+			put(KindNorm, layer, 0, prefix+a.KNorm, ".weight", c.HeadDim)
+		}
+		put(KindNorm, layer, 0, prefix+a.MLPNorm, ".weight", c.Hidden)
+		for _, l := range a.Linears {
+			n, k := c.Shape(l.Role)
+			put(KindLinear, layer, l.Role, prefix+l.Name, ".weight", n, k)
+			if c.Biased(l) {
+				put(KindBias, layer, l.Role, prefix+l.Name, ".bias", n)
+			}
+		}
+	}
+	put(KindNorm, -1, 0, a.FinalNorm, ".weight", c.Hidden)
+	if !c.TieEmbeddings {
+		put(KindHead, -1, 0, a.Head, ".weight", c.Vocab, c.Hidden)
+	}
+	return all
+}
+
+func (c *Config) prefix(layer int) string { return fmt.Sprintf("%s%d.", c.Arch.Layers, layer) }
+
+// Shape returns N and K of the linear with that role.
+func (c *Config) Shape(role Role) (n, k int) {
+	q, kv := c.Heads*c.HeadDim, c.KVHeads*c.HeadDim
+	switch role {
+	case RoleQ:
+		return q, c.Hidden
+	case RoleK, RoleV:
+		return kv, c.Hidden
+	case RoleO:
+		return c.Hidden, q
+	case RoleGate, RoleUp:
+		return c.Intermediate, c.Hidden
+	case RoleDown:
+		return c.Hidden, c.Intermediate
+	}
+	panic("model: unknown role")
+}
+
+// Biased reports whether the linear has a bias under this config.
+func (c *Config) Biased(l LinearRule) bool {
+	switch l.Bias {
+	case AlwaysBias:
+		return true
+	case IfAttentionBias:
+		return c.AttentionBias
+	case IfMLPBias:
+		return c.MLPBias
+	}
+	return false
+}
+
+// Check compares a full-precision checkpoint with its config and returns all
+// faults joined: tensors that are missing, of another shape, or not floats.
+func Check(c *Config, r *checkpoint.Reader) error {
+	var faults []error
+	for _, want := range Tensors(c) {
+		if err := want.check(r); err != nil {
+			faults = append(faults, err)
+		}
+	}
+	return errors.Join(faults...)
+}
+
+func (e *Expected) check(r *checkpoint.Reader) error {
+	got, err := r.Info(e.Name)
+	switch {
+	case err != nil:
+		return err
+	case !slices.Equal(got.Shape, e.Shape):
+		return shapeFault(e.Name, got.Shape, e.Shape)
+	case !got.DType.IsFloat():
+		return &fault.Error{
+			Err: checkpoint.ErrInvalid, Where: e.Name,
+			Found: "dtype " + got.DType.String(), Wanted: "a float type",
+		}
+	}
+	return nil
+}
+
+func shapeFault(where string, found, wanted []int) error {
+	return &fault.Error{
+		Err: checkpoint.ErrInvalid, Where: where,
+		Found: fmt.Sprintf("shape %v", found), Wanted: fmt.Sprintf("%v, as config.json says", wanted),
+	}
+}
