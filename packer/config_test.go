@@ -208,7 +208,7 @@ func TestChooseGroupSize(t *testing.T) {
 		{"many layers", []LinearShape{{"a", 1, 33}, {"b", 1, 33}, {"c", 1, 33}, {"d", 1, 33}, {"e", 1, 33}}, 32, 0, "and 1 more"},
 	} {
 		got, err := ChooseGroupSize(c.linears, c.wanted)
-		if got != c.got || (err == nil) != (c.says == "") || err != nil && !(errors.Is(err, ErrInvalid) && strings.Contains(err.Error(), c.says)) {
+		if got != c.got || (err == nil) != (c.says == "") || err != nil && !(errors.Is(err, ErrOption) && strings.Contains(err.Error(), c.says)) {
 			t.Errorf("%s: %d, %v", c.name, got, err)
 		}
 	}

@@ -18,7 +18,7 @@ var GroupSizes = []int{128, 64, 32}
 
 // ChooseGroupSize returns the group size for the linears of a model. wanted 0 is
 // "auto": the largest of [GroupSizes] that divides K of all of them. A wanted
-// size that does not divide is ErrInvalid, naming the layers and the way out.
+// size that does not divide is ErrOption, naming the layers and the way out.
 func ChooseGroupSize(linears []LinearShape, wanted int) (int, error) {
 	if wanted == 0 {
 		for _, g := range GroupSizes {
@@ -27,18 +27,18 @@ func ChooseGroupSize(linears []LinearShape, wanted int) (int, error) {
 			}
 		}
 		g := GroupSizes[len(GroupSizes)-1]
-		return 0, &fault.Error{Err: ErrInvalid, Where: "group_size auto", Found: describe(undivided(linears, g)),
+		return 0, &fault.Error{Err: ErrOption, Where: "group_size auto", Found: describe(undivided(linears, g)),
 			Wanted: fmt.Sprintf("input features divisible by %d", g), Hint: "leave these layers unquantized, or use scheme fp8"}
 	}
 	if !validGroup(wanted) {
-		return 0, &fault.Error{Err: ErrInvalid, Where: "group_size", Found: fmt.Sprint(wanted), Wanted: "auto, 128, 64 or 32"}
+		return 0, &fault.Error{Err: ErrOption, Where: "group_size", Found: fmt.Sprint(wanted), Wanted: "auto, 128, 64 or 32"}
 	}
 	if left := undivided(linears, wanted); len(left) > 0 {
 		hint := "leave these layers unquantized, or use scheme fp8"
 		if g, err := ChooseGroupSize(linears, 0); err == nil {
 			hint = fmt.Sprintf("use group_size: auto, which takes %d", g)
 		}
-		return 0, &fault.Error{Err: ErrInvalid, Where: fmt.Sprintf("group_size %d", wanted), Found: describe(left),
+		return 0, &fault.Error{Err: ErrOption, Where: fmt.Sprintf("group_size %d", wanted), Found: describe(left),
 			Wanted: fmt.Sprintf("input features divisible by %d", wanted), Hint: hint}
 	}
 	return wanted, nil

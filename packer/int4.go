@@ -8,13 +8,17 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"quantize/checkpoint"
 	"quantize/internal/fault"
 	"quantize/tensor"
 )
 
-// ErrInvalid marks a weight, an option or a quantized checkpoint that cannot be
-// used.
-var ErrInvalid = errors.New("invalid quantization")
+// ErrInvalid marks a weight or a quantized checkpoint that cannot be used. It is
+// also a [checkpoint.ErrInvalid].
+var ErrInvalid = fmt.Errorf("invalid quantization: %w", checkpoint.ErrInvalid)
+
+// ErrOption marks an option that does not fit: a group size, a grid, a scheme.
+var ErrOption = errors.New("invalid option")
 
 // Int4Options says how a weight is rounded to INT4.
 type Int4Options struct {
@@ -55,8 +59,8 @@ const largestWeight = 0x1p100
 
 // QuantizeInt4 rounds w (N, K) to the nearest products of o.Grid. It reads w
 // only. Rows are shared out over GOMAXPROCS goroutines; the result does not
-// depend on their number. Bad options and non-finite or absurdly large weights
-// (2^100 and more) are ErrInvalid.
+// depend on their number. Bad options are ErrOption, non-finite or absurdly large
+// weights (2^100 and more) ErrInvalid.
 func QuantizeInt4(w tensor.Matrix, o Int4Options) (*Int4Weight, *Int4Report, error) {
 	importance, err := o.check(w)
 	if err != nil {
@@ -99,22 +103,22 @@ func QuantizeInt4(w tensor.Matrix, o Int4Options) (*Int4Weight, *Int4Report, err
 func (o Int4Options) check(w tensor.Matrix) ([]float32, error) {
 	switch {
 	case o.Grid != GridLUT && o.Grid != GridExact:
-		return nil, &fault.Error{Err: ErrInvalid, Where: "grid", Found: o.Grid.String(), Wanted: "lut or exact"}
+		return nil, &fault.Error{Err: ErrOption, Where: "grid", Found: o.Grid.String(), Wanted: "lut or exact"}
 	case o.GroupSize != 128 && o.GroupSize != 64 && o.GroupSize != 32:
-		return nil, &fault.Error{Err: ErrInvalid, Where: "group size", Found: fmt.Sprint(o.GroupSize), Wanted: "128, 64 or 32"}
+		return nil, &fault.Error{Err: ErrOption, Where: "group size", Found: fmt.Sprint(o.GroupSize), Wanted: "128, 64 or 32"}
 	case w.Rows == 0 || w.Cols == 0 || w.Cols%o.GroupSize != 0:
-		return nil, &fault.Error{Err: ErrInvalid, Where: "weight",
+		return nil, &fault.Error{Err: ErrOption, Where: "weight",
 			Found: fmt.Sprintf("%dx%d", w.Rows, w.Cols), Wanted: fmt.Sprintf("input features divisible by the group size %d", o.GroupSize)}
 	case o.Importance == nil:
 		return nil, nil
 	case len(o.Importance) != w.Cols:
-		return nil, &fault.Error{Err: ErrInvalid, Where: "importance",
+		return nil, &fault.Error{Err: ErrOption, Where: "importance",
 			Found: fmt.Sprintf("%d channels", len(o.Importance)), Wanted: fmt.Sprintf("%d, the input features", w.Cols)}
 	}
 	var top float32
 	for j, h := range o.Importance {
 		if !(h >= 0 && h <= math.MaxFloat32) {
-			return nil, &fault.Error{Err: ErrInvalid, Where: fmt.Sprintf("importance of input channel %d", j), Found: fmt.Sprint(h), Wanted: "a finite number >= 0"}
+			return nil, &fault.Error{Err: ErrOption, Where: fmt.Sprintf("importance of input channel %d", j), Found: fmt.Sprint(h), Wanted: "a finite number >= 0"}
 		}
 		top = max(top, h)
 	}

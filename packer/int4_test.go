@@ -266,22 +266,23 @@ func TestQuantizeInt4Refuses(t *testing.T) {
 		return w
 	}
 	for name, c := range map[string]struct {
-		w tensor.Matrix
-		o Int4Options
+		w    tensor.Matrix
+		o    Int4Options
+		want error
 	}{
-		"NaN":              {with(float32(math.NaN())), good},
-		"infinity":         {with(float32(math.Inf(-1))), good},
-		"2^100":            {with(0x1p100), good},
-		"no grid":          {with(0), Int4Options{GroupSize: 32}},
-		"group 48":         {with(0), Int4Options{GroupSize: 48, Grid: GridLUT}},
-		"group 128 of 64":  {with(0), Int4Options{GroupSize: 128, Grid: GridLUT}},
-		"short importance": {with(0), Int4Options{GroupSize: 32, Grid: GridLUT, Importance: []float32{1}}},
-		"bad importance":   {with(0), Int4Options{GroupSize: 32, Grid: GridLUT, Importance: append(make([]float32, 63), -1)}},
-		"no rows":          {tensor.Matrix{Cols: 64, Stride: 64}, good},
+		"NaN":              {with(float32(math.NaN())), good, ErrInvalid},
+		"infinity":         {with(float32(math.Inf(-1))), good, ErrInvalid},
+		"2^100":            {with(0x1p100), good, ErrInvalid},
+		"no grid":          {with(0), Int4Options{GroupSize: 32}, ErrOption},
+		"group 48":         {with(0), Int4Options{GroupSize: 48, Grid: GridLUT}, ErrOption},
+		"group 128 of 64":  {with(0), Int4Options{GroupSize: 128, Grid: GridLUT}, ErrOption},
+		"short importance": {with(0), Int4Options{GroupSize: 32, Grid: GridLUT, Importance: []float32{1}}, ErrOption},
+		"bad importance":   {with(0), Int4Options{GroupSize: 32, Grid: GridLUT, Importance: append(make([]float32, 63), -1)}, ErrOption},
+		"no rows":          {tensor.Matrix{Cols: 64, Stride: 64}, good, ErrOption},
 		"infinite importance": {with(0), Int4Options{GroupSize: 32, Grid: GridLUT,
-			Importance: append(make([]float32, 63), float32(math.Inf(1)))}},
+			Importance: append(make([]float32, 63), float32(math.Inf(1)))}, ErrOption},
 	} {
-		if _, _, err := QuantizeInt4(c.w, c.o); !errors.Is(err, ErrInvalid) {
+		if _, _, err := QuantizeInt4(c.w, c.o); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -1,0 +1,189 @@
+package packer
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+
+	"quantize/checkpoint"
+	"quantize/model"
+	"quantize/tensor"
+)
+
+// ExportOptions says what Export writes.
+type ExportOptions struct {
+	Model   *model.Config
+	Scheme  Scheme
+	Linears []string    // modules to quantize; nil: every linear of the decoder blocks
+	Int4    Int4Options // for the INT4 schemes; GroupSize 0 is "auto", FP8Activations is set by Export
+	// Quantize rounds one weight; nil: QuantizeInt4 with Int4, or QuantizeFP8. It
+	// is called in the order of computation, for one weight at a time, with the
+	// group size already chosen. w may be overwritten.
+	Quantize func(ctx context.Context, module string, w tensor.Matrix, o Int4Options) (Weight, Layer, error)
+
+	Recipe     string                                // its text, for the manifest
+	Tool       string                                // the program's name and version, for the manifest
+	ShardBytes int64                                 // largest shard; 0: the writer's default
+	Progress   func(done, total int64, layer *Layer) // weights rounded so far; called in order from one goroutine
+}
+
+// Report is what Export did.
+type Report struct {
+	Scheme   Scheme   // what config.json declares
+	Group    int      // group size of the INT4 schemes
+	Layers   []Layer  // in order of computation
+	Ignored  []string // linears that stay as they are
+	Notes    []string // for the user: fallbacks, which runtimes load the result
+	BytesIn  int64    // tensor data of the source
+	BytesOut int64    // tensor data written
+}
+
+// Export quantizes the linears of r and writes a complete checkpoint to out,
+// which must not exist or be empty. One linear is in memory at a time, beside
+// the one being read and the one being written. On any error, ctx cancelled
+// included, out is as it was before.
+func Export(ctx context.Context, r *checkpoint.Reader, out string, o ExportOptions) (*Report, error) {
+	p, err := planExport(r, &o)
+	if err != nil {
+		return nil, err
+	}
+	w, err := checkpoint.Create(out, p.tensors, checkpoint.WriterOptions{ShardBytes: o.ShardBytes})
+	if err != nil {
+		return nil, err
+	}
+	committed := false
+	defer func() {
+		if !committed {
+			_ = w.Abort() // the first error is the one to tell
+		}
+	}()
+	e := &exporter{plan: p, options: &o, reader: r, writer: w}
+	if err := e.run(ctx); err != nil {
+		return nil, err
+	}
+	if err := e.files(); err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if err := w.Commit(); err != nil {
+		return nil, err
+	}
+	committed = true
+	return e.report(), nil
+}
+
+type exporter struct {
+	plan    *exportPlan
+	options *ExportOptions
+	reader  *checkpoint.Reader
+	writer  *checkpoint.Writer
+	sources map[string]string // hashes of the replaced tensors
+	layers  []Layer
+}
+
+// files writes everything that is not a tensor.
+func (e *exporter) files() error {
+	p := e.plan
+	hashes := map[string]string{}
+	write := func(rel string, data []byte) error {
+		hashes[rel] = sha256Hex(data)
+		return e.writer.File(rel, data)
+	}
+	for rel, s := range p.configs() {
+		data, err := WithQuantizationConfig(e.reader.ConfigJSON(), s.Config(p.group, p.ignore))
+		if err != nil {
+			return err
+		}
+		if err := write(rel, data); err != nil {
+			return err
+		}
+	}
+	for _, rel := range e.reader.Files() {
+		if rel == configPath || rel == ManifestPath || rel == weightOnlyPath {
+			continue
+		}
+		if err := e.writer.CopyFile(e.reader, rel); err != nil {
+			return err
+		}
+	}
+	m := &Manifest{
+		Version: manifestVersion, Tool: e.options.Tool, Recipe: e.options.Recipe, Scheme: p.scheme, Group: p.group,
+		Layers: e.layers, Files: hashes, Sources: e.sources, Tensors: e.writer.Hashes(),
+		Omitted: append([]string{}, p.omitted...), Warnings: append([]string{}, p.notes...),
+	}
+	if p.scheme != FP8 {
+		m.Grid = e.options.Int4.Grid
+	}
+	for _, name := range p.copies {
+		m.Sources[name] = m.Tensors[name]
+	}
+	data, err := m.encode()
+	if err != nil {
+		return err
+	}
+	return e.writer.File(ManifestPath, data)
+}
+
+// The configuration files of a checkpoint.
+const (
+	configPath     = "config.json"
+	weightOnlyPath = "w4a16/config.json"
+)
+
+// configs says which scheme each configuration file declares.
+func (p *exportPlan) configs() map[string]Scheme {
+	files := map[string]Scheme{configPath: p.scheme}
+	if p.scheme == W4A8 {
+		files[weightOnlyPath] = W4A16
+	}
+	return files
+}
+
+func (e *exporter) report() *Report {
+	rep := &Report{Scheme: e.plan.scheme, Group: e.plan.group, Layers: e.layers, Ignored: e.plan.ignore, Notes: e.plan.notes}
+	for _, name := range e.reader.Names() {
+		if info, err := e.reader.Info(name); err == nil {
+			rep.BytesIn += info.Bytes()
+		}
+	}
+	for _, info := range e.plan.tensors {
+		rep.BytesOut += info.Bytes()
+	}
+	return rep
+}
+
+func sha256Hex(data []byte) string {
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
+}
+
+// round quantizes one weight as the options say.
+func (e *exporter) round(ctx context.Context, l LinearShape, w tensor.Matrix) (Weight, Layer, error) {
+	o := e.options.Int4
+	o.GroupSize, o.FP8Activations = e.plan.group, e.plan.scheme == W4A8
+	var weight Weight
+	var layer Layer
+	var err error
+	switch {
+	case e.options.Quantize != nil:
+		weight, layer, err = e.options.Quantize(ctx, l.Name, w, o)
+	case e.plan.scheme == FP8:
+		var report *FP8Report
+		if weight, report, err = QuantizeFP8(w); err == nil {
+			layer = report.Layer()
+		}
+	default:
+		var report *Int4Report
+		if weight, report, err = QuantizeInt4(w, o); err == nil {
+			layer = report.Layer()
+		}
+	}
+	if err != nil {
+		return nil, layer, fmt.Errorf("%s: %w", l.Name, err)
+	}
+	layer.Name, layer.N, layer.K = l.Name, l.N, l.K
+	return weight, layer, nil
+}

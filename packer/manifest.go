@@ -1,0 +1,104 @@
+package packer
+
+import (
+	"bytes"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"math"
+
+	"quantize/internal/fault"
+)
+
+// ManifestPath is where Export leaves its manifest inside the output: in a
+// folder that runtimes do not search for tensors.
+const ManifestPath = "quantize/manifest.json"
+
+// Manifest records how a checkpoint was made. It has neither times nor host
+// names: equal inputs give equal bytes.
+type Manifest struct {
+	Version  int               `json:"manifest_version"`
+	Tool     string            `json:"tool"`   // name and version of the program
+	Recipe   string            `json:"recipe"` // the recipe's text
+	Scheme   Scheme            `json:"scheme"` // what config.json declares
+	Group    int               `json:"group_size,omitempty"`
+	Grid     Grid              `json:"grid,omitempty"` // the products the INT4 codes were chosen against
+	Layers   []Layer           `json:"layers"`         // quantized linears, in order of computation
+	Files    map[string]string `json:"files"`          // written configuration file -> sha256
+	Sources  map[string]string `json:"sources"`        // source tensor -> sha256 of its bytes
+	Tensors  map[string]string `json:"tensors"`        // written tensor -> sha256 of its bytes
+	Omitted  []string          `json:"omitted"`        // source tensors that were left out on purpose
+	Warnings []string          `json:"warnings"`       // what the user was told
+}
+
+// Layer is one quantized linear and what rounding cost it.
+type Layer struct {
+	Name         string   `json:"name"`
+	N            int      `json:"n"`
+	K            int      `json:"k"`
+	SNR          *float64 `json:"snr_db"` // 10 log10(energy/sse); null when nothing was lost
+	SSE          float64  `json:"sse"`
+	Energy       float64  `json:"energy"`
+	FloorRows    int      `json:"floor_rows"`
+	LiftedGroups int      `json:"lifted_groups"`
+	ClippedCodes int      `json:"clipped_codes"`
+}
+
+// Layer gives the figures of a rounded weight for the manifest.
+func (r *Int4Report) Layer() Layer {
+	return Layer{SNR: finite(r.SNR()), SSE: r.SSE, Energy: r.Energy,
+		FloorRows: r.FloorRows, LiftedGroups: r.LiftedGroups, ClippedCodes: r.ClippedCodes}
+}
+
+// Layer gives the figures of a rounded weight for the manifest.
+func (r *FP8Report) Layer() Layer {
+	return Layer{SNR: finite(r.SNR()), SSE: r.SSE, Energy: r.Energy}
+}
+
+// finite rounds dB to thousandths, nil for the infinite ones JSON cannot hold.
+func finite(db float64) *float64 {
+	if math.IsInf(db, 0) || math.IsNaN(db) {
+		return nil
+	}
+	db = math.Round(db*1000) / 1000
+	return &db
+}
+
+const manifestVersion = 1
+
+// largestManifest bounds what is parsed; a thousand layers take half a megabyte.
+const largestManifest = 256 << 20
+
+// ParseManifest reads a manifest strictly. Unknown keys, another version and
+// hashes that are none are ErrInvalid.
+func ParseManifest(data []byte) (*Manifest, error) {
+	if len(data) > largestManifest {
+		return nil, badConfig(ManifestPath, fmt.Sprintf("%d bytes", len(data)), fmt.Sprintf("at most %d", largestManifest))
+	}
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.DisallowUnknownFields()
+	var m Manifest
+	if err := d.Decode(&m); err != nil {
+		return nil, &fault.Error{Err: ErrInvalid, Where: ManifestPath, Found: err.Error(), Wanted: "the manifest of a quantized checkpoint"}
+	}
+	if m.Version != manifestVersion {
+		return nil, badConfig(ManifestPath+" manifest_version", fmt.Sprint(m.Version), fmt.Sprint(manifestVersion))
+	}
+	for _, hashes := range []map[string]string{m.Files, m.Sources, m.Tensors} {
+		for name, h := range hashes {
+			if raw, err := hex.DecodeString(h); err != nil || len(raw) != 32 {
+				return nil, badConfig(ManifestPath+" "+name, fmt.Sprintf("%q", h), "a sha256 in hexadecimal")
+			}
+		}
+	}
+	return &m, nil
+}
+
+// encode gives the bytes of the manifest: indented, maps sorted by key.
+func (m *Manifest) encode() ([]byte, error) {
+	data, err := json.MarshalIndent(m, "", "  ")
+	if err != nil {
+		return nil, fmt.Errorf("manifest: %w", err)
+	}
+	return append(data, '\n'), nil
+}

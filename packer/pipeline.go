@@ -1,0 +1,135 @@
+package packer
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"quantize/tensor"
+)
+
+// run streams all tensors. Four goroutines work side by side,
+//
+//	read + hash + decode  ->  round (itself parallel)  ->  serialize + write
+//	copy the tensors that stay
+//
+// and hand over without buffers, so that at most three linears are in memory.
+// The first error stops all of them.
+func (e *exporter) run(parent context.Context) error {
+	ctx, cancel := context.WithCancelCause(parent)
+	defer cancel(nil)
+	e.sources = map[string]string{}
+
+	loaded := make(chan tensor.Matrix)
+	rounded := make(chan []stored)
+	spare := make(chan []float32, 3) // memory of matrices that are done with
+
+	var wg sync.WaitGroup
+	stage := func(work func() error) {
+		wg.Go(func() {
+			if err := work(); err != nil {
+				cancel(err)
+			}
+		})
+	}
+	stage(func() error {
+		defer close(loaded)
+		return e.load(ctx, loaded, spare)
+	})
+	stage(func() error {
+		defer close(rounded)
+		return e.roundAll(ctx, loaded, rounded, spare)
+	})
+	stage(func() error { return e.write(ctx, rounded) })
+	stage(func() error { return e.copy(ctx) })
+	wg.Wait()
+	return context.Cause(ctx)
+}
+
+func (e *exporter) load(ctx context.Context, out chan<- tensor.Matrix, spare <-chan []float32) error {
+	var raw []byte
+	for _, l := range e.plan.linears {
+		name := l.Name + weightSuffix
+		info, err := e.reader.Info(name)
+		if err != nil {
+			return err
+		}
+		if raw, err = e.reader.Raw(name, raw); err != nil {
+			return err
+		}
+		e.sources[name] = sha256Hex(raw)
+		var data []float32
+		select {
+		case data = <-spare:
+		default:
+		}
+		if cap(data) < l.N*l.K {
+			data = make([]float32, l.N*l.K)
+		}
+		w := tensor.MatrixOf(l.N, l.K, data[:l.N*l.K])
+		if err := tensor.Decode(w.Data, raw, info.DType); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		select {
+		case out <- w:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return nil
+}
+
+func (e *exporter) roundAll(ctx context.Context, in <-chan tensor.Matrix, out chan<- []stored, spare chan<- []float32) error {
+	var done, total int64
+	for _, l := range e.plan.linears {
+		total += int64(l.N) * int64(l.K)
+	}
+	for _, l := range e.plan.linears {
+		w, ok := <-in
+		if !ok {
+			return nil // the loader has told why
+		}
+		weight, layer, err := e.round(ctx, l, w)
+		if err != nil {
+			return err
+		}
+		select {
+		case spare <- w.Data:
+		default:
+		}
+		e.layers = append(e.layers, layer)
+		done += int64(l.N) * int64(l.K)
+		if e.options.Progress != nil {
+			e.options.Progress(done, total, &e.layers[len(e.layers)-1])
+		}
+		select {
+		case out <- serialize(l.Name, weight):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return nil
+}
+
+func (e *exporter) write(ctx context.Context, in <-chan []stored) error {
+	for set := range in {
+		for _, t := range set {
+			if err := e.writer.Add(t.name, t.data); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (e *exporter) copy(ctx context.Context) error {
+	for _, name := range e.plan.copies {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err := e.writer.Copy(e.reader, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}

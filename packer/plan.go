@@ -1,0 +1,117 @@
+package packer
+
+import (
+	"fmt"
+	"slices"
+
+	"quantize/checkpoint"
+	"quantize/internal/fault"
+	"quantize/model"
+)
+
+// exportPlan is everything that is known before the first weight is read.
+type exportPlan struct {
+	scheme  Scheme // what config.json declares
+	group   int
+	linears []LinearShape // to be quantized, in order of computation
+	ignore  []string      // linear modules that stay as they are
+	copies  []string      // source tensors that are copied unchanged
+	omitted []string      // source tensors that are left out
+	tensors []checkpoint.Info
+	notes   []string
+}
+
+// planExport checks the source against its config and the options, and lists
+// what will be written.
+func planExport(r *checkpoint.Reader, o *ExportOptions) (*exportPlan, error) {
+	if q, err := ParseQuantizationConfig(r.ConfigJSON()); q != nil || err != nil {
+		return nil, &fault.Error{Err: ErrInvalid, Where: "config.json quantization_config", Found: "a checkpoint that is already quantized",
+			Wanted: "bf16, fp16 or fp32 weights", Hint: "start from the original model"}
+	}
+	if err := model.Check(o.Model, r); err != nil {
+		return nil, err
+	}
+	p := &exportPlan{scheme: o.Scheme}
+	if o.Scheme.String() == "unset" {
+		return nil, &fault.Error{Err: ErrOption, Where: "scheme", Found: "none", Wanted: "w4a8, w4a16 or fp8"}
+	}
+	wanted := map[string]bool{}
+	for _, name := range o.Linears {
+		wanted[name] = true
+	}
+	for _, e := range model.Tensors(o.Model) {
+		switch {
+		case e.Kind != model.KindLinear:
+		case o.Linears == nil || wanted[e.Module]:
+			p.linears = append(p.linears, LinearShape{e.Module, e.Shape[0], e.Shape[1]})
+			delete(wanted, e.Module)
+		default:
+			p.ignore = append(p.ignore, e.Module)
+		}
+	}
+	if len(wanted) > 0 {
+		for _, name := range o.Linears { // the first in the caller's order
+			if wanted[name] {
+				return nil, &fault.Error{Err: ErrOption, Where: name, Found: "no such linear", Wanted: "linears of the decoder blocks, for example " + p.example()}
+			}
+		}
+	}
+	p.ignore = append(p.ignore, o.Model.Arch.Head)
+	if err := p.groups(o); err != nil {
+		return nil, err
+	}
+	p.list(r, o.Model)
+	p.notes = append(p.notes, Runtimes(p.scheme, p.group, p.linears)...)
+	return p, nil
+}
+
+func (p *exportPlan) example() string {
+	if len(p.linears) > 0 {
+		return p.linears[0].Name
+	}
+	return p.ignore[0]
+}
+
+// groups settles the group size; where it is not 128, no runtime has a W4A8
+// kernel, and config.json declares W4A16.
+func (p *exportPlan) groups(o *ExportOptions) error {
+	if p.scheme == FP8 {
+		return nil
+	}
+	var err error
+	if p.group, err = ChooseGroupSize(p.linears, o.Int4.GroupSize); err != nil {
+		return err
+	}
+	if p.scheme == W4A8 && p.group != 128 {
+		p.scheme = W4A16
+		p.notes = append(p.notes, fmt.Sprintf("group size %d: config.json declares W4A16, since W4A8 kernels have group size 128 only", p.group))
+	}
+	return nil
+}
+
+// list sorts the source's tensors into copied, replaced and left out. Tensors
+// that the model does not know are copied.
+func (p *exportPlan) list(r *checkpoint.Reader, cfg *model.Config) {
+	replaced := map[string]LinearShape{}
+	for _, l := range p.linears {
+		replaced[l.Name+weightSuffix] = l
+	}
+	for _, name := range r.Names() {
+		l, quantized := replaced[name]
+		switch {
+		case quantized:
+			p.tensors = append(p.tensors, p.scheme.layout(l, p.group)...)
+		case cfg.TieEmbeddings && name == cfg.Arch.Head+weightSuffix:
+			// Beside tied embeddings runtimes disagree about a head of its own.
+			p.omitted = append(p.omitted, name)
+		default:
+			info, err := r.Info(name)
+			if err != nil {
+				panic("packer: a listed tensor has no description")
+			}
+			p.copies = append(p.copies, name)
+			p.tensors = append(p.tensors, info)
+		}
+	}
+	slices.Sort(p.omitted)
+}

@@ -1,0 +1,142 @@
+package packer
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"quantize/checkpoint"
+	"quantize/internal/fault"
+	"quantize/model"
+)
+
+// Check is one thing that Verify looked at.
+type Check struct {
+	Item   string `json:"item"`
+	OK     bool   `json:"ok"`
+	Detail string `json:"detail"` // what was found; of a failure, where and what was wanted
+}
+
+// Verification is the outcome of Verify: OK when every check is.
+type Verification struct {
+	OK     bool    `json:"ok"`
+	Checks []Check `json:"checks"`
+}
+
+// The items that Verify checks, in this order. An item has one passed check or
+// as many failed ones as there are faults.
+const (
+	ItemStructure = "structure" // every header parses, index and shards agree
+	ItemIndex     = "index"     // total_size, __metadata__.format
+	ItemConfig    = "config"    // quantization_config of config.json
+	ItemVariant   = "variant"   // w4a16/config.json beside it
+	ItemIgnore    = "ignore"    // quantized is what config.json says is
+	ItemNames     = "names"     // every expected tensor, and none that confuses a loader
+	ItemShapes    = "shapes"    // dtype and shape of every expected tensor
+	ItemShape     = "weight_shape"
+	ItemScales    = "scales" // finite and positive
+	ItemCodes     = "codes"  // in range of the grid, no FP8 NaN
+	ItemGrid      = "grid"   // scales reload to themselves
+	ItemHashes    = "hashes" // every tensor against the manifest
+)
+
+// Verify derives again everything about the quantized checkpoint in dir that
+// can be derived from its bytes, and reports all faults, not just the first.
+// Runtimes check little of this: vLLM loads a checkpoint without one of its
+// scales and produces garbage. The error is for a directory that cannot be read
+// at all; faults of its contents are failed checks.
+func Verify(dir string) (*Verification, error) {
+	st, err := os.Stat(dir)
+	if err != nil || !st.IsDir() {
+		f := &fault.Error{Err: ErrInvalid, Where: dir, Found: "no directory", Wanted: "a quantized checkpoint"}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			f.Found = err.Error()
+		}
+		return nil, f
+	}
+	v := &verifier{dir: dir}
+	v.run()
+	out := &Verification{OK: true, Checks: v.checks}
+	for _, c := range v.checks {
+		out.OK = out.OK && c.OK
+	}
+	return out, nil
+}
+
+type verifier struct {
+	dir    string
+	checks []Check
+
+	r        *checkpoint.Reader
+	config   *model.Config
+	quant    *QuantizationConfig
+	manifest *Manifest
+	quantity map[string]linear // quantized linears by module
+	order    []string          // their names in order of computation
+}
+
+// linear is a quantized linear as the configuration describes it.
+type linear struct {
+	LinearShape
+	scheme Scheme
+	group  int
+	intact bool // its tensors are there, with the right dtype and shape
+}
+
+func (v *verifier) run() {
+	r, err := checkpoint.Open(v.dir)
+	if err != nil {
+		v.item(ItemStructure, "", faults(err))
+		return
+	}
+	defer r.Close()
+	v.r = r
+	v.item(ItemStructure, fmt.Sprintf("%d tensors in %d shards", len(r.Names()), len(r.Shards())), nil)
+	v.index()
+	if !v.configs() {
+		return
+	}
+	v.ignored()
+	v.names()
+	v.shapes()
+	missing := v.readManifest()
+	v.values()
+	v.hashes(missing)
+}
+
+// item adds one check when there are no faults, else one for each fault.
+func (v *verifier) item(name, detail string, bad []string) {
+	if len(bad) == 0 {
+		v.checks = append(v.checks, Check{name, true, detail})
+	}
+	for _, b := range bad {
+		v.checks = append(v.checks, Check{name, false, b})
+	}
+}
+
+// faults takes joined errors apart.
+func faults(err error) []string {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		var all []string
+		for _, e := range joined.Unwrap() {
+			all = append(all, faults(e)...)
+		}
+		return all
+	}
+	return []string{err.Error()}
+}
+
+// read reads a small file of the directory.
+func (v *verifier) read(rel string) ([]byte, error) {
+	path := filepath.Join(v.dir, filepath.FromSlash(rel))
+	st, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !st.Mode().IsRegular() || st.Size() > largestManifest {
+		return nil, fmt.Errorf("%s: no regular file of at most %d bytes", rel, largestManifest)
+	}
+	return os.ReadFile(path)
+}
