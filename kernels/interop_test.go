@@ -1,0 +1,167 @@
+package kernels_test
+
+import (
+	"context"
+	"encoding/binary"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"quantize/checkpoint"
+	"quantize/kernels"
+	"quantize/kernels/cpu"
+	"quantize/model"
+	"quantize/packer"
+	"quantize/tensor"
+)
+
+// Bounds of the comparison with transformers in float32: a linear on the same
+// input differs by the order of summation alone; whole-model logits also by
+// FP8 codes that flip where an activation falls on another side of a midpoint.
+const (
+	interopLinear    = 1e-6
+	interopCosineA16 = 0.9999
+	interopCosineA8  = 0.999
+)
+
+// TestInterop compares every dump that testdata/interop/run.sh made with
+// transformers. QUANTIZE_INTEROP names the folder of cases; without it there is
+// nothing to compare with (make interop sets it).
+func TestInterop(t *testing.T) {
+	root := os.Getenv("QUANTIZE_INTEROP")
+	if root == "" {
+		t.Skip("QUANTIZE_INTEROP is not set: run `make interop DIR=...`")
+	}
+	cases, err := filepath.Glob(filepath.Join(root, "*", "dump*"))
+	if err != nil || len(cases) == 0 {
+		t.Fatalf("no dumps in %s (%v)", root, err)
+	}
+	for _, dump := range cases {
+		name := filepath.Base(filepath.Dir(dump)) + "/" + filepath.Base(dump)
+		t.Run(name, func(t *testing.T) {
+			arithmetic := packer.Exact
+			if strings.HasSuffix(dump, "-w4a16") {
+				arithmetic = packer.WeightOnly
+			}
+			compareDump(t, filepath.Join(filepath.Dir(dump), "checkpoint"), dump, arithmetic)
+		})
+	}
+}
+
+func compareDump(t *testing.T, dir, dump string, a packer.Arithmetic) {
+	r, d, c := open(t, dir), open(t, dump), cpu.New()
+	src, err := kernels.Source(r, c, a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	q, err := packer.ParseQuantizationConfig(r.ConfigJSON())
+	if err != nil {
+		t.Fatal(err)
+	}
+	a8 := false
+	worst, linears := 0.0, 0
+	for _, name := range d.Names() {
+		module, ok := strings.CutSuffix(name, ".in")
+		if !ok {
+			continue
+		}
+		w, err := packer.ReadWeight(r, module, q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a8 = a8 || w.ActivationBits() == 8 && a != packer.WeightOnly
+		l, err := src.Linear(module)
+		if err != nil {
+			t.Fatal(err)
+		}
+		x, want := read(t, d, name), read(t, d, module+".out")
+		got := tensor.NewMatrix(want.Rows, want.Cols)
+		l.Forward(got, x)
+		e := relative(got.Data, want.Data)
+		worst, linears = max(worst, e), linears+1
+		if !(e <= interopLinear) {
+			t.Errorf("%s: relative difference %.2g, want at most %.0g", module, e, interopLinear)
+		}
+	}
+	if linears == 0 {
+		t.Fatal("the dump holds no linear")
+	}
+	cos := cosine(logits(t, r, src, c, ids(t, d)).Data, read(t, d, "logits").Data)
+	bound := interopCosineA16
+	if a8 {
+		bound = interopCosineA8
+	}
+	if !(cos >= bound) {
+		t.Errorf("logits: cosine %.7f, want at least %v", cos, bound)
+	}
+	t.Logf("%d linears, worst relative difference %.2g; logits cosine %.8f", linears, worst, cos)
+}
+
+func logits(t *testing.T, r *checkpoint.Reader, src model.Source, c model.Compute, window []int32) tensor.Matrix {
+	t.Helper()
+	cfg, err := model.ParseConfig(r.ConfigJSON())
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := model.New(cfg, src, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	hidden, err := m.Stream(context.Background(), [][]int32{window}, model.StreamOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	head, err := m.Head()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := tensor.NewMatrix(len(window), cfg.Vocab)
+	head.Logits(out, hidden[0])
+	return out
+}
+
+func read(t *testing.T, r *checkpoint.Reader, name string) tensor.Matrix {
+	t.Helper()
+	m, err := r.Matrix(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func ids(t *testing.T, r *checkpoint.Reader) []int32 {
+	t.Helper()
+	raw, err := r.Raw("ids", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := make([]int32, len(raw)/8)
+	for i := range out {
+		out[i] = int32(binary.LittleEndian.Uint64(raw[i*8:]))
+	}
+	return out
+}
+
+// relative is |got - want| / |want| in the Euclidean norm.
+func relative(got, want []float32) float64 {
+	var diff, norm float64
+	for i, w := range want {
+		d := float64(got[i]) - float64(w)
+		diff += d * d
+		norm += float64(w) * float64(w)
+	}
+	return math.Sqrt(diff / norm)
+}
+
+func cosine(a, b []float32) float64 {
+	var ab, aa, bb float64
+	for i := range a {
+		x, y := float64(a[i]), float64(b[i])
+		ab += x * y
+		aa += x * x
+		bb += y * y
+	}
+	return ab / math.Sqrt(aa*bb)
+}

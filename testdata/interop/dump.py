@@ -1,0 +1,64 @@
+#!/usr/bin/env python3
+"""Load one of our exports in transformers + compressed-tensors and dump what it computes.
+
+usage: dump.py CHECKPOINT OUT_DIR [--config CHECKPOINT/w4a16] [--tokens 64] [--layers 3]
+
+Demands that nothing is missing, unexpected, mismatched or newly initialised. OUT_DIR/model.safetensors
+then holds, in float32 for one prompt of seeded random tokens: ids, logits, and NAME.in / NAME.out of
+every quantized linear of the first, middle and last LAYERS blocks. The Go test TestInterop in package
+kernels compares them with ours.
+needs: torch==2.11.0 transformers==5.17.0 compressed-tensors==0.19.0
+"""
+import argparse
+import os
+import shutil
+import sys
+
+import torch
+from safetensors.torch import save_file
+from transformers import AutoConfig, AutoModelForCausalLM
+
+
+@torch.no_grad()
+def main():
+    ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ap.add_argument("checkpoint")
+    ap.add_argument("out")
+    ap.add_argument("--config")
+    ap.add_argument("--tokens", type=int, default=64)
+    ap.add_argument("--layers", type=int, default=3)
+    args = ap.parse_args()
+    config = AutoConfig.from_pretrained(args.config or args.checkpoint)
+    model, info = AutoModelForCausalLM.from_pretrained(
+        args.checkpoint, config=config, dtype=torch.float32, output_loading_info=True)
+    bad = {k: sorted(map(str, v)) for k, v in info.items() if v}
+    if bad:
+        sys.exit(f"{args.checkpoint}: transformers reports {bad}")
+    model.eval()
+    n = config.num_hidden_layers
+    keep = {0, n // 2, n - 1} if args.layers >= 3 else {0}
+    wanted = tuple(f"model.layers.{i}." for i in sorted(keep))
+    dump = {}
+
+    def record(name):
+        def hook(_, inputs, output):
+            dump[name + ".in"] = inputs[0][0].detach().float().clone().contiguous()
+            dump[name + ".out"] = output[0].detach().float().clone().contiguous()
+        return hook
+
+    for name, module in model.named_modules():
+        if name.startswith(wanted) and isinstance(module, torch.nn.Linear):
+            module.register_forward_hook(record(name))
+    ids = torch.randint(0, config.vocab_size, (1, args.tokens), generator=torch.Generator().manual_seed(3))
+    # The first forward decompresses the weights; hooks and values are the same in the second.
+    model(ids, use_cache=False)
+    logits = model(ids, use_cache=False).logits[0].float()
+    os.makedirs(args.out, exist_ok=True)
+    dump |= {"ids": ids[0], "logits": logits.contiguous()}
+    save_file(dump, os.path.join(args.out, "model.safetensors"), metadata={"format": "pt"})
+    shutil.copy(os.path.join(args.checkpoint, "config.json"), args.out)
+    print(f"{args.checkpoint} as {args.config or 'config.json'}: loads clean, {len(dump) // 2 - 1} linears dumped")
+
+
+if __name__ == "__main__":
+    main()
