@@ -91,6 +91,9 @@ func (s *Stage) Out() string { return s.out }
 // Create makes a new file at the slash-separated relative path rel, with its
 // directories. The caller syncs and closes it before Commit.
 func (s *Stage) Create(rel string) (File, error) {
+	if s.over {
+		return nil, fs.ErrClosed
+	}
 	if !fs.ValidPath(rel) || rel == "." || !filepath.IsLocal(filepath.FromSlash(rel)) {
 		return nil, &os.PathError{Op: "create", Path: rel, Err: fs.ErrInvalid}
 	}
