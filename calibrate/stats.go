@@ -1,0 +1,73 @@
+package calibrate
+
+import (
+	"cmp"
+	"slices"
+
+	"quantize/model"
+)
+
+// Stats are the statistics of one run.
+type Stats struct {
+	Windows int
+	Tokens  int64
+	// Meta is what the caller wants to remember: model, files, seed.
+	Meta  map[string]string
+	Sites []SiteStats // by layer, then in the order of computation
+}
+
+// SiteStats describes one named activation x (Tokens, K), channel by channel.
+type SiteStats struct {
+	Site    model.Site
+	Tokens  int64
+	AbsMax  []float32 // (K) max |x|
+	Sum     []float64 // (K) Σ x
+	SumAbs  []float64 // (K) Σ |x|
+	SumSq   []float64 // (K) Σ x²: the diagonal of the Hessian
+	Hessian *Hessian  // nil unless asked for and kept
+}
+
+// Site returns the statistics of a site, nil if it was not observed.
+func (s *Stats) Site(site model.Site) *SiteStats {
+	i, ok := slices.BinarySearchFunc(s.Sites, site, func(a SiteStats, b model.Site) int { return order(a.Site, b) })
+	if !ok {
+		return nil
+	}
+	return &s.Sites[i]
+}
+
+// Channels is K.
+func (s *SiteStats) Channels() int { return len(s.AbsMax) }
+
+// Mean returns Σx/Tokens per channel.
+func (s *SiteStats) Mean() []float64 { return over(s.Sum, s.Tokens) }
+
+// MeanAbs returns Σ|x|/Tokens per channel.
+func (s *SiteStats) MeanAbs() []float64 { return over(s.SumAbs, s.Tokens) }
+
+// MeanSquare returns Σx²/Tokens per channel.
+func (s *SiteStats) MeanSquare() []float64 { return over(s.SumSq, s.Tokens) }
+
+func over(sum []float64, tokens int64) []float64 {
+	mean := make([]float64, len(sum))
+	for k, v := range sum {
+		mean[k] = v / float64(max(tokens, 1))
+	}
+	return mean
+}
+
+// points is the order of computation within a block.
+var points = []model.Point{
+	model.AttnIn, model.QPre, model.KPre, model.QPost, model.KPost, model.V, model.OIn, model.MLPIn, model.DownIn,
+}
+
+// order sorts sites by layer and by place in the block, unknown points last.
+func order(a, b model.Site) int {
+	place := func(p model.Point) int {
+		if i := slices.Index(points, p); i >= 0 {
+			return i
+		}
+		return len(points)
+	}
+	return cmp.Or(cmp.Compare(a.Layer, b.Layer), cmp.Compare(place(a.Point), place(b.Point)), cmp.Compare(a.Point, b.Point))
+}

@@ -1,0 +1,130 @@
+package kernels
+
+import (
+	"fmt"
+	"slices"
+
+	"quantize/checkpoint"
+	"quantize/internal/fault"
+	"quantize/model"
+	"quantize/packer"
+	"quantize/tensor"
+)
+
+// Source gives the weights of a checkpoint to c: quantized modules as
+// [Backend.QuantLinear] multiplies them, the others, and a checkpoint without
+// quantization_config, as model.FromCheckpoint does.
+//
+// a is the arithmetic of the modules whose scheme rounds activations to FP8:
+// packer.LUT is vLLM's kernel, packer.Exact transformers' reading and our GPU
+// kernel's, packer.WeightOnly what the second config file, w4a16/config.json,
+// means over the same tensors. Modules with 16-bit activations have one reading.
+//
+// A quantized checkpoint and a c that is no [Backend], an unset arithmetic, and
+// whatever else the configuration asks of the forward pass (a quantized KV cache,
+// online transforms, quantized outputs) are ErrUnsupported. A weight whose shape
+// is not the config's is checkpoint.ErrInvalid.
+func Source(r *checkpoint.Reader, c model.Compute, a packer.Arithmetic) (model.Source, error) {
+	plain := model.FromCheckpoint(r, c)
+	q, err := packer.ParseQuantizationConfig(r.ConfigJSON())
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", r.Dir(), err)
+	}
+	if q == nil {
+		return plain, nil
+	}
+	b, ok := c.(Backend)
+	if !ok {
+		return nil, &fault.Error{Err: ErrUnsupported, Where: r.Dir(), Found: "a quantized checkpoint", Wanted: "full precision",
+			Hint: "this compute has no quantized linears; use kernels/cpu or kernels/ref"}
+	}
+	if a != packer.LUT && a != packer.Exact && a != packer.WeightOnly {
+		return nil, unsupported(fmt.Sprintf("arithmetic %d", a), "lut, exact or weight-only")
+	}
+	if err := checkForwardPass(r.Dir(), q); err != nil {
+		return nil, err
+	}
+	cfg, err := model.ParseConfig(r.ConfigJSON())
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", r.Dir(), err)
+	}
+	s := &source{Source: plain, reader: r, backend: b, arithmetic: a, config: q, expected: map[string][]int{}}
+	for _, e := range model.Tensors(cfg) {
+		s.expected[e.Name] = e.Shape
+	}
+	return s, nil
+}
+
+// checkForwardPass refuses what would change the results beside the linears.
+func checkForwardPass(dir string, q *packer.QuantizationConfig) error {
+	refuse := func(found, wanted string) error {
+		return &fault.Error{Err: ErrUnsupported, Where: dir + ": quantization_config", Found: found, Wanted: wanted}
+	}
+	if q.KVCacheScheme != nil {
+		return refuse("kv_cache_scheme", "null")
+	}
+	if t := string(q.TransformConfig); t != "" && t != "null" && t != "{}" {
+		return refuse("transform_config "+shortened(t), "{}")
+	}
+	return nil
+}
+
+func shortened(s string) string {
+	if len(s) > 60 {
+		return s[:60] + "..."
+	}
+	return s
+}
+
+// source reads quantized modules itself and everything else from the embedded
+// full-precision source.
+type source struct {
+	model.Source
+	reader     *checkpoint.Reader
+	backend    Backend
+	arithmetic packer.Arithmetic
+	config     *packer.QuantizationConfig
+	expected   map[string][]int // shapes by tensor name, as config.json has them
+}
+
+var _ model.RowReader = (*source)(nil)
+
+func (s *source) Linear(name string) (model.Linear, error) {
+	w, err := packer.ReadWeight(s.reader, name, s.config)
+	if err != nil {
+		return nil, err
+	}
+	if w == nil {
+		return s.Source.Linear(name)
+	}
+	if n, k := w.Shape(); !slices.Equal([]int{n, k}, s.expected[name+".weight"]) {
+		return nil, &fault.Error{Err: checkpoint.ErrInvalid, Where: name, Found: fmt.Sprintf("a quantized weight of shape %v", []int{n, k}),
+			Wanted: fmt.Sprintf("%v, as config.json says", s.expected[name+".weight"])}
+	}
+	bias, err := s.bias(name + ".bias")
+	if err != nil {
+		return nil, err
+	}
+	linear, err := s.backend.QuantLinear(w, s.arithmetic, bias)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return linear, nil
+}
+
+// bias reads a bias that the architecture has, and refuses one it has not.
+func (s *source) bias(name string) ([]float32, error) {
+	if _, wanted := s.expected[name]; wanted {
+		b, err := s.Matrix(name)
+		return b.Data, err
+	}
+	if s.reader.Has(name) {
+		return nil, &fault.Error{Err: checkpoint.ErrInvalid, Where: name, Found: "a bias", Wanted: "none, as config.json says"}
+	}
+	return nil, nil
+}
+
+// Rows reads rows of a matrix that is not quantized.
+func (s *source) Rows(name string, from, to int) (tensor.Matrix, error) {
+	return s.Source.(model.RowReader).Rows(name, from, to)
+}

@@ -1,0 +1,227 @@
+package kernels_test
+
+import (
+	"context"
+	"errors"
+	"math"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"quantize/checkpoint"
+	"quantize/kernels"
+	"quantize/kernels/cpu"
+	"quantize/kernels/ref"
+	"quantize/model"
+	"quantize/model/modeltest"
+	"quantize/packer"
+	"quantize/tensor"
+)
+
+// small is a Qwen2 (biases on q, k, v) whose sizes 128 divides.
+var small = modeltest.Shape{Family: "qwen2", Hidden: 128, Intermediate: 256, Layers: 1, Heads: 4, KVHeads: 2, HeadDim: 32, Vocab: 64, Tied: true}
+
+// export writes a random model quantized to s, without the linear keep, and
+// returns the directory.
+func export(t *testing.T, s packer.Scheme, keep string) string {
+	t.Helper()
+	dir := t.TempDir()
+	base, out := filepath.Join(dir, "base"), filepath.Join(dir, "out")
+	if err := os.Mkdir(base, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	c := modeltest.Random(1, small)
+	if err := c.Write(base); err != nil {
+		t.Fatal(err)
+	}
+	r := open(t, base)
+	m, err := model.New(c.Parsed(), c.Source(ref.New()), ref.New())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var linears []string
+	for _, l := range m.Linears() {
+		if !strings.HasSuffix(l, keep) {
+			linears = append(linears, l)
+		}
+	}
+	_, err = packer.Export(context.Background(), r, out, packer.ExportOptions{
+		Model: c.Parsed(), Scheme: s, Linears: linears, Int4: packer.Int4Options{Grid: packer.GridLUT, Search: true},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func open(t *testing.T, dir string) *checkpoint.Reader {
+	t.Helper()
+	r, err := checkpoint.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { r.Close() })
+	return r
+}
+
+// outputs runs every linear of a checkpoint on the same activations.
+func outputs(t *testing.T, dir string, c model.Compute, a packer.Arithmetic) map[string]tensor.Matrix {
+	t.Helper()
+	r := open(t, dir)
+	s, err := kernels.Source(r, c, a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := model.ParseConfig(r.ConfigJSON())
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := map[string]tensor.Matrix{}
+	for _, e := range model.Tensors(cfg) {
+		if e.Kind != model.KindLinear {
+			continue
+		}
+		l, err := s.Linear(e.Module)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n, k := l.Shape()
+		x, y := tensor.NewMatrix(5, k), tensor.NewMatrix(5, n)
+		rng := rand.New(rand.NewPCG(3, 3))
+		for i := range x.Data {
+			x.Data[i] = float32(rng.NormFloat64())
+		}
+		l.Forward(y, x)
+		all[e.Module] = y
+	}
+	return all
+}
+
+// distance is the relative root mean square difference.
+func distance(a, b tensor.Matrix) float64 {
+	d, s := 0.0, 0.0
+	for i, v := range a.Data {
+		d += math.Pow(float64(v-b.Data[i]), 2)
+		s += math.Pow(float64(v), 2)
+	}
+	return math.Sqrt(d / s)
+}
+
+func TestSourceReadsEveryScheme(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if err := modeltest.Random(1, small).Write(dir); err != nil {
+		t.Fatal(err)
+	}
+	full := outputs(t, dir, ref.New(), 0)
+	for _, c := range []struct {
+		scheme    packer.Scheme
+		a         packer.Arithmetic
+		low, high float64 // distance from full precision that the format explains
+	}{
+		{packer.W4A8, packer.LUT, 0.05, 0.2},
+		{packer.W4A8, packer.Exact, 0.05, 0.2},
+		{packer.W4A8, packer.WeightOnly, 0.05, 0.2},
+		{packer.W4A16, packer.LUT, 0.05, 0.2},
+		{packer.FP8, packer.Exact, 0.01, 0.06},
+	} {
+		out := export(t, c.scheme, "o_proj")
+		got, fast := outputs(t, out, ref.New(), c.a), outputs(t, out, cpu.New(), c.a)
+		for name, y := range got {
+			d := distance(full[name], y)
+			switch {
+			case strings.HasSuffix(name, "o_proj"):
+				if d != 0 {
+					t.Errorf("%v: %s is not quantized but differs by %g", c.scheme, name, d)
+				}
+			case d < c.low || d > c.high:
+				t.Errorf("%v, arithmetic %d: %s differs from full precision by %g, want %g to %g", c.scheme, c.a, name, d, c.low, c.high)
+			}
+			if d := distance(y, fast[name]); d > 1e-6 {
+				t.Errorf("%v, arithmetic %d: %s differs between ref and cpu by %g", c.scheme, c.a, name, d)
+			}
+		}
+	}
+}
+
+// The second config file reads the same tensors; WeightOnly must be that reading.
+func TestWeightOnlyIsTheSecondConfig(t *testing.T) {
+	t.Parallel()
+	out := export(t, packer.W4A8, "-")
+	direct := outputs(t, out, ref.New(), packer.WeightOnly)
+	second, err := os.ReadFile(filepath.Join(out, "w4a16", "config.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	lut := outputs(t, out, ref.New(), packer.LUT)
+	if err := os.WriteFile(filepath.Join(out, "config.json"), second, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for name, y := range outputs(t, out, ref.New(), packer.LUT) {
+		if d := distance(y, direct[name]); d != 0 {
+			t.Errorf("%s: the W4A16 config gives another output, by %g", name, d)
+		}
+		if d := distance(y, lut[name]); d < 1e-3 {
+			t.Errorf("%s: FP8 activations made no difference (%g)", name, d)
+		}
+	}
+}
+
+func TestSourceRefuses(t *testing.T) {
+	t.Parallel()
+	out := export(t, packer.W4A8, "-")
+	config, err := os.ReadFile(filepath.Join(out, "config.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		compute  model.Compute
+		a        packer.Arithmetic
+		old, new string // an edit of config.json
+		in       string // what the message names
+	}{
+		"a compute without quantized linears": {modeltest.Compute(), packer.LUT, "", "", "quantized checkpoint"},
+		"no arithmetic":                       {ref.New(), 0, "", "", "arithmetic 0"},
+		"an FP8 KV cache": {ref.New(), packer.LUT, `"kv_cache_scheme": null`,
+			`"kv_cache_scheme": {"num_bits": 8, "type": "float", "strategy": "tensor", "dynamic": false, "symmetric": true}`, "kv_cache_scheme"},
+		"an online transform": {ref.New(), packer.LUT, `"transform_config": {}`, `"transform_config": {"config_groups": {"R1": {}}}`, "transform_config"},
+	} {
+		edited := strings.Replace(string(config), c.old, c.new, 1)
+		if c.old != "" && edited == string(config) {
+			t.Fatalf("%s: config.json has no %s", name, c.old)
+		}
+		if err := os.WriteFile(filepath.Join(out, "config.json"), []byte(edited), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		_, err := kernels.Source(open(t, out), c.compute, c.a)
+		if !errors.Is(err, kernels.ErrUnsupported) || !strings.Contains(err.Error(), c.in) {
+			t.Errorf("%s: error %v, want ErrUnsupported naming %q", name, err, c.in)
+		}
+	}
+}
+
+// A config.json that does not fit the tensors is caught before they are used.
+func TestSourceWantsTheConfigsShapes(t *testing.T) {
+	t.Parallel()
+	out := export(t, packer.W4A8, "-")
+	config, err := os.ReadFile(filepath.Join(out, "config.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	edited := strings.Replace(string(config), `"intermediate_size": 256`, `"intermediate_size": 384`, 1)
+	if err := os.WriteFile(filepath.Join(out, "config.json"), []byte(edited), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	s, err := kernels.Source(open(t, out), ref.New(), packer.LUT)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Linear("model.layers.0.mlp.up_proj"); !errors.Is(err, checkpoint.ErrInvalid) {
+		t.Errorf("error %v, want checkpoint.ErrInvalid", err)
+	}
+	if _, err := s.Linear("model.layers.0.self_attn.q_proj"); err != nil {
+		t.Errorf("a linear that fits: %v", err)
+	}
+}
