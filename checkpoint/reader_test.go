@@ -5,6 +5,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -106,8 +107,8 @@ func TestMatrixIsTheCodec(t *testing.T) {
 			}
 		}
 		got, err := open(t, out).Matrix("w")
-		if diff := cmp.Diff(want, got); diff != "" || err != nil {
-			t.Errorf("%v: %v %s", d, err, diff)
+		if err != nil || got.Rows != rows || got.Cols != n || !slices.Equal(want.Data, got.Data) {
+			t.Errorf("%v: %dx%d, %v, or other values", d, got.Rows, got.Cols, err)
 		}
 	}
 }
