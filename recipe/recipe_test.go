@@ -1,0 +1,279 @@
+package recipe
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"quantize/internal/fault"
+)
+
+func TestBuiltins(t *testing.T) {
+	t.Parallel()
+	if diff := cmp.Diff([]string{"fp8", "rtn", "rtn-plain"}, Names()); diff != "" {
+		t.Error(diff)
+	}
+	for _, name := range Names() {
+		r, err := Load(name)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if r.Name != name {
+			t.Errorf("file %s.yaml names itself %q", name, r.Name)
+		}
+		again, err := Decode("encoded", r.Encode())
+		if err != nil {
+			t.Fatalf("%s does not decode again: %v\n%s", name, err, r.Encode())
+		}
+		if diff := cmp.Diff(r, again); diff != "" {
+			t.Errorf("%s changes over Encode and Decode:\n%s", name, diff)
+		}
+	}
+}
+
+func TestDefaultsFillWhatAFileLeavesOut(t *testing.T) {
+	t.Parallel()
+	r, err := Decode("f", []byte("{name: a, scheme: W4A16, weights: {importance: activations}}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Default(W4A16)
+	want.Name, want.Weights.Importance, want.Calibration = "a", Activations, Calibration{Samples: 128, Window: 512}
+	if diff := cmp.Diff(&want, r); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestDecodeRefuses(t *testing.T) {
+	t.Parallel()
+	const head = "name: x\nscheme: W4A8_FP8\n"
+	tests := []struct {
+		name, yaml string
+		where      string // of the first fault
+		want       string // part of the message
+	}{
+		{"unknown field", head + "wieghts: {}\n", "r.yaml:3", "wieghts"},
+		{"unknown nested field", head + "weights:\n  bits: 4\n", "r.yaml:4", "bits"},
+		{"repeated field", head + "kv: none\nkv: none\n", "r.yaml:4", "kv"},
+		{"unknown scheme lists the known", "name: x\nscheme: W4A4\n", "r.yaml:2 (scheme)", "W4A8_FP8, W4A16 or FP8_DYNAMIC"},
+		{"scheme in lower case", "name: x\nscheme: w4a16\n", "r.yaml:2 (scheme)", "W4A16"},
+		{"no scheme", "name: x\nkv: none\n", "r.yaml:1 (scheme)", "found nothing"},
+		{"no name", "scheme: W4A16\n", "r.yaml:1 (name)", "found nothing"},
+		{"name with a path", "name: ../x\nscheme: W4A16\n", "r.yaml:1 (name)", "lower-case"},
+		{"group size between", head + "weights: {group_size: 96}\n", "r.yaml:3 (weights.group_size)", "auto, 128, 64 or 32"},
+		{"group size zero", head + "weights: {group_size: 0}\n", "r.yaml:3 (weights.group_size)", "auto"},
+		{"grid number", head + "weights:\n  grid: 7\n", "r.yaml:4 (weights.grid)", "lut or exact"},
+		{"unset grid", head + "weights:\n  grid: ''\n", "r.yaml:4 (weights.grid)", "lut or exact"},
+		{"search not a bool", head + "weights:\n  search: maybe\n", "r.yaml:4", "maybe"},
+		{"rounding to come", head + "weights:\n  rounding: gptq\n", "r.yaml:4 (weights.rounding)", "rtn"},
+		{"kv to come", head + "kv: int4\n", "r.yaml:3 (kv)", "none"},
+		{"importance without search", head + "weights:\n  search: false\n  importance: activations\n", "r.yaml:5 (weights.importance)", "search: true"},
+		{"calibration that nothing reads", head + "calibration: {samples: 8}\n", "r.yaml:3 (calibration)", "importance"},
+		{"no samples", head + "weights: {importance: activations}\ncalibration:\n  samples: 0\n", "r.yaml:5 (calibration.samples)", "found 0"},
+		{"negative samples", head + "weights: {importance: activations}\ncalibration:\n  samples: -1\n", "r.yaml:5 (calibration.samples)", "found -1"},
+		{"window of one", head + "weights: {importance: activations}\ncalibration:\n  window: 1\n", "r.yaml:5 (calibration.window)", "2 to"},
+		{"negative seed", head + "weights: {importance: activations}\ncalibration:\n  seed: -1\n", "r.yaml:5", "-1"},
+		{"empty file name", head + "weights: {importance: activations}\ncalibration:\n  files:\n    - a.txt\n    - ''\n", "r.yaml:7 (calibration.files.1)", "path"},
+		{"glob in ignore", head + "ignore:\n- lm_head\n- '*.down_proj'\n", "r.yaml:5 (ignore.1)", "re:"},
+		{"bad expression in ignore", head + "ignore: ['re:(']\n", "r.yaml:3 (ignore.0)", "missing closing"},
+		{"W4A16 with a grid", "name: x\nscheme: W4A16\nweights: {grid: exact}\n", "r.yaml:3 (weights.grid)", "only W4A8_FP8"},
+		{"FP8 with groups", "name: x\nscheme: FP8_DYNAMIC\nweights: {group_size: 128}\n", "r.yaml:3 (weights.group_size)", "FP8_DYNAMIC"},
+		{"FP8 with a search", "name: x\nscheme: FP8_DYNAMIC\nweights: {search: true}\n", "r.yaml:3 (weights.search)", "remove"},
+		{"list for a map", head + "weights: [1]\n", "r.yaml:3", ""},
+		{"map for a scalar", head + "kv: {a: b}\n", "r.yaml:3", ""},
+		{"two documents", head + "---\nname: y\n", "r.yaml", ""},
+		{"empty file", "", "r.yaml", ""},
+		{"not YAML", "a: [", "r.yaml", ""},
+		{"too large", strings.Repeat("#", maxBytes+1), "r.yaml", "bytes"},
+	}
+	for _, tc := range tests {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			r, err := Decode("r.yaml", []byte(tc.yaml))
+			if err == nil {
+				t.Fatalf("accepted: %s", r.Encode())
+			}
+			if !errors.Is(err, ErrInvalid) {
+				t.Errorf("not ErrInvalid: %v", err)
+			}
+			var f *fault.Error
+			if !errors.As(err, &f) {
+				t.Fatalf("no fault.Error: %v", err)
+			}
+			if !strings.HasPrefix(f.Where, tc.where) {
+				t.Errorf("where is %q, want %q (%v)", f.Where, tc.where, err)
+			}
+			if !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("%v\ndoes not say %q", err, tc.want)
+			}
+		})
+	}
+}
+
+// Validation shows all faults, not the first.
+func TestFaultsAreCollected(t *testing.T) {
+	t.Parallel()
+	_, err := Decode("r", []byte("name: A B\nscheme: W4A16\nweights: {grid: lut}\nignore: ['']\ncalibration: {window: 5}\n"))
+	for _, field := range []string{"r:1 (name)", "r:3 (weights.grid)", "r:4 (ignore.0)", "r:5 (calibration)"} {
+		if err == nil || !strings.Contains(err.Error(), field) {
+			t.Errorf("%v\ndoes not name %s", err, field)
+		}
+	}
+}
+
+// Each scalar field of a recipe is either part of its canonical text, so that
+// it reaches whoever acts on it, or refused: no field is dropped in silence.
+func TestEveryFieldIsEncodedOrRefused(t *testing.T) {
+	t.Parallel()
+	for _, scheme := range []Scheme{W4A8FP8, W4A16, FP8Dynamic} {
+		base := Default(scheme)
+		base.Name = "x"
+		if scheme.Int4() {
+			base.Weights.Importance = Activations
+			base.Calibration = defaultCalibration
+		}
+		if err := base.Validate(); err != nil {
+			t.Fatal(err)
+		}
+		fields := 0
+		eachField(reflect.ValueOf(&base).Elem(), "", func(name string, v reflect.Value) {
+			fields++
+			old := reflect.New(v.Type()).Elem()
+			old.Set(v)
+			before := base.Hash()
+			change(v)
+			if err := base.Validate(); err == nil && base.Hash() == before {
+				t.Errorf("%v: a change of %s is accepted and has no effect", scheme, name)
+			}
+			v.Set(old)
+		})
+		if fields != 13 {
+			t.Errorf("%d fields were changed; adapt the test to the recipe", fields)
+		}
+	}
+}
+
+func eachField(v reflect.Value, prefix string, f func(string, reflect.Value)) {
+	for i := range v.NumField() {
+		name := prefix + v.Type().Field(i).Name
+		if v.Field(i).Kind() == reflect.Struct {
+			eachField(v.Field(i), name+".", f)
+			continue
+		}
+		f(name, v.Field(i))
+	}
+}
+
+// change gives v another value of its type; enums move to the next constant.
+func change(v reflect.Value) {
+	switch v.Kind() {
+	case reflect.String:
+		v.SetString(v.String() + "y")
+	case reflect.Bool:
+		v.SetBool(!v.Bool())
+	case reflect.Uint8, reflect.Uint64:
+		v.SetUint(v.Uint() + 1)
+	case reflect.Int:
+		v.SetInt(max(v.Int(), 0) + 64)
+	case reflect.Slice:
+		v.Set(reflect.Append(v, reflect.ValueOf("model.layers.0.mlp.up_proj")))
+	default:
+		panic("a field of a new kind: " + v.Kind().String())
+	}
+}
+
+func TestIgnore(t *testing.T) {
+	t.Parallel()
+	r := Default(W4A16)
+	r.Ignore = []string{"lm_head", "model.layers.1.mlp.up_proj", "re:.*\\.down_proj$", "re:model\\.layers\\.9", "re:layers"}
+	for module, want := range map[string]bool{
+		"lm_head":                        true,
+		"model.layers.1.mlp.up_proj":     true,
+		"model.layers.11.mlp.up_proj":    false,
+		"model.layers.0.mlp.down_proj":   true,
+		"model.layers.0.mlp.down_proj.x": false,
+		"model.layers.9.mlp.up_proj":     true,
+		"model.layers.2.mlp.up_proj":     false, // re:layers is anchored at the start
+	} {
+		if r.Ignored(module) != want {
+			t.Errorf("%s: ignored is %v", module, !want)
+		}
+	}
+	got := r.UnusedIgnores([]string{"lm_head", "model.layers.0.mlp.down_proj"})
+	if diff := cmp.Diff([]string{"model.layers.1.mlp.up_proj", "re:model\\.layers\\.9", "re:layers"}, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestLoadNamesAndFiles(t *testing.T) {
+	t.Parallel()
+	if _, err := Load("gptw"); !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), "rtn-plain") {
+		t.Errorf("an unknown name gives %v; want the known ones", err)
+	}
+	if _, err := Load("./no-such.yaml"); !errors.Is(err, ErrInvalid) {
+		t.Errorf("a missing file gives %v", err)
+	}
+	path := filepath.Join(t.TempDir(), "mine.yaml")
+	if err := os.WriteFile(path, []byte("name: mine\nscheme: FP8_DYNAMIC\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r, err := Load(path)
+	if err != nil || r.Name != "mine" {
+		t.Errorf("%v, %v", r, err)
+	}
+}
+
+func TestEncodeDecodeIsIdentity(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		r := Default(rapid.SampledFrom([]Scheme{W4A8FP8, W4A16, FP8Dynamic}).Draw(t, "scheme"))
+		r.Name = rapid.StringMatching(`[a-z0-9][a-z0-9._-]{0,20}`).Draw(t, "name")
+		r.Ignore = rapid.SliceOf(rapid.StringMatching(`[a-z.0-9_]{1,12}`)).Draw(t, "ignore")
+		if r.Scheme.Int4() {
+			r.Weights.GroupSize = rapid.SampledFrom([]GroupSize{GroupAuto, 128, 64, 32}).Draw(t, "group")
+			if rapid.Bool().Draw(t, "activations") {
+				r.Weights.Importance = Activations
+				r.Calibration = Calibration{
+					Samples: rapid.IntRange(1, maxSamples).Draw(t, "samples"),
+					Window:  rapid.IntRange(2, maxWindow).Draw(t, "window"),
+					Seed:    rapid.Uint64().Draw(t, "seed"),
+				}
+			}
+		}
+		got, err := Decode("r", r.Encode())
+		if err != nil {
+			t.Fatalf("%v\n%s", err, r.Encode())
+		}
+		if got.Hash() != r.Hash() {
+			t.Fatalf("%s\nbecomes\n%s", r.Encode(), got.Encode())
+		}
+	})
+}
+
+func FuzzDecode(f *testing.F) {
+	for _, n := range Names() {
+		src, _ := Source(n)
+		f.Add(src)
+	}
+	f.Add([]byte("a: &a [*a]"))
+	f.Add([]byte("<<: {name: x}\nscheme: W4A16"))
+	f.Add([]byte("scheme: !!binary aa"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		r, err := Decode("f", data)
+		if err != nil {
+			if !errors.Is(err, ErrInvalid) {
+				t.Fatalf("untyped error: %v", err)
+			}
+			return
+		}
+		if _, err := Decode("again", r.Encode()); err != nil {
+			t.Fatalf("accepted, but its own encoding is not: %v\n%s", err, r.Encode())
+		}
+	})
+}
