@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"quantize/checkpoint"
+	"quantize/internal/fault"
 	"quantize/model"
 	"quantize/tensor"
 )
@@ -183,6 +184,9 @@ func (e *exporter) round(ctx context.Context, l LinearShape, w tensor.Matrix) (W
 	}
 	if err != nil {
 		return nil, layer, fmt.Errorf("%s: %w", l.Name, err)
+	}
+	if n, k := weight.Shape(); n != l.N || k != l.K {
+		return nil, layer, &fault.Error{Err: ErrInvalid, Where: l.Name, Found: fmt.Sprintf("a rounded weight of %dx%d", n, k), Wanted: fmt.Sprintf("%dx%d", l.N, l.K)}
 	}
 	layer.Name, layer.N, layer.K = l.Name, l.N, l.K
 	return weight, layer, nil

@@ -11,7 +11,10 @@ transformers and compressed-tensors; no GPU.
 import argparse
 import hashlib
 import json
+import os
 import sys
+
+os.environ.setdefault("TQDM_DISABLE", "1")
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
@@ -34,6 +37,7 @@ def main():
         sys.exit(f"loading info is not empty: {bad}")
     print("every key found, none unexpected")
 
+    model.hf_quantizer.compressor.decompress_model(model=model)
     if a.forward:
         with torch.no_grad():
             logits = model(torch.arange(1, 9)[None]).logits
@@ -46,7 +50,6 @@ def main():
 
 def compare(model, path):
     """Demand that every weight, decompressed, has the bytes of ours."""
-    model.hf_quantizer.compressor.decompress_model(model=model)
     modules = dict(model.named_modules())
     with open(path) as f:
         ours = json.load(f)
