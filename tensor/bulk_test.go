@@ -79,6 +79,30 @@ func TestEncodeIsTheScalarCodec(t *testing.T) {
 	})
 }
 
+// Every sign, exponent and upper mantissa, with lower bits on, just below and
+// just above the ties of F16 (bit 12), BF16 (bit 15) and FP8 (none): the rare
+// cases that the loops hand over begin and end where they should.
+func TestEncodeAtEveryTie(t *testing.T) {
+	t.Parallel()
+	for _, low := range []uint32{0, 1, 0x0FFF, 0x1000, 0x1001, 0x7FFF, 0x8000, 0x8001, 0xFFFF} {
+		src := make([]float32, 1<<16)
+		for i := range src {
+			src[i] = math.Float32frombits(uint32(i)<<16 | low)
+		}
+		for _, d := range floats {
+			got := make([]byte, len(src)*d.Bytes())
+			if err := Encode(got, src, d); err != nil {
+				t.Fatal(err)
+			}
+			for i, x := range src {
+				if want := encodeOne(x, d); string(got[i*d.Bytes():(i+1)*d.Bytes()]) != string(want) {
+					t.Fatalf("%v(%g, bits %#x): got %x, want %x", d, x, math.Float32bits(x), got[i*d.Bytes():(i+1)*d.Bytes()], want)
+				}
+			}
+		}
+	}
+}
+
 func TestDecodeIsTheScalarCodec(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
