@@ -1,0 +1,102 @@
+package tokenizer
+
+import (
+	"slices"
+	"unicode/utf8"
+
+	"golang.org/x/text/unicode/norm"
+)
+
+// nfc is Unicode normalization form C (UAX #15).
+type nfc struct{}
+
+// maxMarks is the longest run of combining marks that package norm leaves
+// whole: behind it, it writes U+034F (stream-safe text, UAX #15 section 13),
+// which the reference does not.
+const maxMarks = 30
+
+func (nfc) normalize(s string) (string, error) {
+	if norm.NFC.IsNormalString(s) {
+		return s, nil
+	}
+	if longestMarks(s) < maxMarks {
+		return norm.NFC.String(s), nil
+	}
+	return composeLong(s), nil
+}
+
+// longestMarks counts the longest run of non-starters in the decomposition of s.
+func longestMarks(s string) int {
+	longest, run := 0, 0
+	for i := 0; i < len(s); {
+		p := norm.NFD.PropertiesString(s[i:])
+		size := max(p.Size(), 1)
+		d := s[i : i+size]
+		if dec := p.Decomposition(); dec != nil {
+			d = string(dec)
+		}
+		for _, r := range d {
+			if ccc(r) == 0 {
+				run = 0
+				continue
+			}
+			run++
+			longest = max(longest, run)
+		}
+		i += size
+	}
+	return longest
+}
+
+// composeLong follows UAX #15 literally: decompose, order the marks between
+// starters by class, compose each with the last starter unless blocked.
+func composeLong(s string) string {
+	var rs []rune
+	for i := 0; i < len(s); {
+		p := norm.NFD.PropertiesString(s[i:])
+		size := max(p.Size(), 1)
+		if dec := p.Decomposition(); dec != nil {
+			rs = append(rs, []rune(string(dec))...)
+		} else {
+			rs = append(rs, []rune(norm.NFD.String(s[i:i+size]))...) // Hangul decomposes by rule
+		}
+		i += size
+	}
+	for i := 0; i < len(rs); {
+		j := i
+		for j < len(rs) && ccc(rs[j]) != 0 {
+			j++
+		}
+		slices.SortStableFunc(rs[i:j], func(a, b rune) int { return int(ccc(a)) - int(ccc(b)) })
+		i = j + 1
+	}
+	out := rs[:0]
+	starter, last := -1, uint8(0) // index in out; class of the rune kept before
+	for _, r := range rs {
+		c := ccc(r)
+		if starter >= 0 && (starter == len(out)-1 || last != 0 && last < c) {
+			if composed, ok := pair(out[starter], r); ok {
+				out[starter] = composed
+				continue
+			}
+		}
+		if c == 0 {
+			starter = len(out)
+		}
+		last = c
+		out = append(out, r)
+	}
+	return string(out)
+}
+
+// pair composes two code points if they have a primary composite.
+func pair(a, b rune) (rune, bool) {
+	s := norm.NFC.String(string([]rune{a, b}))
+	r, size := utf8.DecodeRuneInString(s)
+	return r, size == len(s)
+}
+
+// ccc is the canonical combining class.
+func ccc(r rune) uint8 {
+	return norm.NFD.PropertiesString(string(r)).CCC()
+}
