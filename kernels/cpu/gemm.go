@@ -79,7 +79,7 @@ func (s *scratch) block(dst, x tensor.Matrix, w *packed, from, to int) {
 				if b > 0 {
 					init, ldinit = c, dst.Stride
 				}
-				kern.product(x.Rows, k, a, lda, panel, c, dst.Stride, init, ldinit)
+				kern.product(x.Rows, k, a, lda, panel, c, dst.Stride, init, ldinit, forward(panel, k*kern.cols))
 				continue
 			}
 			s.narrow(dst.ColRange(col, w.n), b, k, a, lda, w, panel, init)
@@ -100,7 +100,7 @@ func (s *scratch) narrow(dst tensor.Matrix, b, k int, a *float32, lda int, w *pa
 		}
 		init, ldinit = c, cols
 	}
-	w.kern.product(dst.Rows, k, a, lda, panel, c, cols, init, ldinit)
+	w.kern.product(dst.Rows, k, a, lda, panel, c, cols, init, ldinit, nil)
 	for i := range dst.Rows {
 		copy(dst.Row(i), s.tile[i*cols:])
 	}
@@ -116,15 +116,23 @@ func (s *scratch) gather(x tensor.Matrix) (a *float32, lda int) {
 	return pointer(s.rows, 0), x.Cols
 }
 
+// maxAhead bounds the cache lines of the next panel that a tile asks for: more
+// requests than the processor can have under way would stall it.
+const maxAhead = 32
+
 // product runs full tiles and then one smaller tile over rows of a.
-func (kern *kernel) product(rows, k int, a *float32, lda int, b, c *float32, ldc int, init *float32, ldinit int) {
+func (kern *kernel) product(rows, k int, a *float32, lda int, b, c *float32, ldc int, init *float32, ldinit int, next *float32) {
 	full := rows / kern.rows
 	if full > 0 {
-		kern.tiles[kern.rows](full, k, a, lda, b, c, ldc, init, ldinit)
+		lines := 0
+		if next != nil {
+			lines = min(maxAhead, (k*kern.cols/16+full-1)/full)
+		}
+		kern.tiles[kern.rows](full, k, a, lda, b, c, ldc, init, ldinit, next, lines)
 	}
 	if rest := rows % kern.rows; rest > 0 {
 		done := full * kern.rows
-		kern.tiles[rest](1, k, forward(a, done*lda), lda, b, forward(c, done*ldc), ldc, forward(init, done*ldinit), ldinit)
+		kern.tiles[rest](1, k, forward(a, done*lda), lda, b, forward(c, done*ldc), ldc, forward(init, done*ldinit), ldinit, nil, 0)
 	}
 }
 

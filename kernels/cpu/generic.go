@@ -7,11 +7,12 @@ import "unsafe"
 var genericKernel = kernel{
 	isa: Generic, rows: 4, cols: 4, blockK: 384, blockM: 64,
 	tiles: []tileFunc{nil, genericTile(1), genericTile(2), genericTile(3), tile4x4},
+	lanes: 1, softmax: softmax, siluMul: siluMul, normMul: normMul, scale: scale, sumSquares: sumSquares,
 }
 
 // tile4x4 keeps its 4 x 4 sums in variables, which is what makes it faster
 // than genericTile.
-func tile4x4(count, k int, a *float32, lda int, b, c *float32, ldc int, init *float32, ldinit int) {
+func tile4x4(count, k int, a *float32, lda int, b, c *float32, ldc int, init *float32, ldinit int, _ *float32, _ int) {
 	panel := unsafe.Slice(b, max(4*k, 1))
 	for ; count > 0; count-- {
 		a0, a1 := unsafe.Slice(a, k), unsafe.Slice(forward(a, lda), k)
@@ -39,7 +40,7 @@ func tile4x4(count, k int, a *float32, lda int, b, c *float32, ldc int, init *fl
 }
 
 func genericTile(rows int) tileFunc {
-	return func(count, k int, a *float32, lda int, b, c *float32, ldc int, init *float32, ldinit int) {
+	return func(count, k int, a *float32, lda int, b, c *float32, ldc int, init *float32, ldinit int, _ *float32, _ int) {
 		panel := unsafe.Slice(b, max(4*k, 1))
 		for range count * rows {
 			var s [4]float32

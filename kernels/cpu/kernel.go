@@ -12,6 +12,21 @@ type kernel struct {
 	// tiles[r] computes c = init + a·b for consecutive tiles of r rows.
 	// tiles[0] is nil.
 	tiles []tileFunc
+
+	lanes int // float32 of a vector; the counts below are multiples of it, except softmax's
+
+	// softmax raises top to the largest of x[:n], n > 0, replaces x[:n] by
+	// exp(x - top), and returns the new top and the sum of the results. It
+	// fills x up with zeros to the next multiple of lanes.
+	softmax func(x *float32, n int, top float32) (newTop, sum float32)
+	// siluMul writes gate/(1+exp(-gate)) * up; dst may be gate or up.
+	siluMul func(dst, gate, up *float32, n int)
+	// normMul writes weight * (x * scale); dst may be x.
+	normMul func(dst, x, weight *float32, n int, scale float32)
+	// scale writes x * scale; dst may be x.
+	scale func(dst, x *float32, n int, scale float32)
+	// sumSquares returns the sum of x².
+	sumSquares func(x *float32, n int) float32
 }
 
 // tileFunc computes, for i < count*r and j < cols,
@@ -19,5 +34,6 @@ type kernel struct {
 //	c[i*ldc+j] = init[i*ldinit+j] + sum over p < k of a[i*lda+p]*b[p*cols+j]
 //
 // in the order of p, init last. Strides are in elements; ldinit 0 repeats one
-// row of init, and init may be c. It reads and writes nothing else.
-type tileFunc func(count, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int)
+// row of init, and init may be c. It reads and writes nothing else; each tile only
+// asks for the next lines cache lines of next, which may lie outside the operands.
+type tileFunc func(count, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int, next *float32, lines int)

@@ -19,7 +19,11 @@ type packed struct {
 }
 
 func newPacked(kern *kernel, n, k int) *packed {
-	p := &packed{kern: kern, n: n, k: k, block: evenBlock(k, kern.blockK)}
+	return newPackedBlock(kern, n, k, evenBlock(k, kern.blockK))
+}
+
+func newPackedBlock(kern *kernel, n, k, block int) *packed {
+	p := &packed{kern: kern, n: n, k: k, block: block}
 	width := p.panels() * kern.cols
 	p.data = aligned(k * width)
 	p.bias = aligned(width)
@@ -51,7 +55,7 @@ func (p *packed) start(block, panel int) int {
 	return (block*p.block*p.panels() + p.steps(block)*panel) * p.kern.cols
 }
 
-// setRows packs the rows from, from+1, ... of one panel. rows[i] has k elements.
+// setRow packs row j of the weight, of k elements.
 func (p *packed) setRow(j int, row []float32) {
 	cols := p.kern.cols
 	for b := range p.blocks() {
@@ -60,6 +64,15 @@ func (p *packed) setRow(j int, row []float32) {
 		for i, v := range part {
 			out[i*cols] = v
 		}
+	}
+}
+
+// setColumn packs column i of the weight, of n elements.
+func (p *packed) setColumn(i int, column []float32) {
+	b, cols := i/p.block, p.kern.cols
+	for panel := range p.panels() {
+		o := p.start(b, panel) + i%p.block*cols
+		copy(p.data[o:o+cols], column[panel*cols:])
 	}
 }
 

@@ -18,6 +18,7 @@ func generate() (map[string][]byte, error) {
 		for rows := 1; rows <= s.rows; rows++ {
 			tile(ctx, s, rows)
 		}
+		vectorFuncs(ctx, s)
 		f, err := ctx.Result()
 		if err != nil {
 			return nil, err

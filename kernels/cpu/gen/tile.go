@@ -19,8 +19,8 @@ type set struct {
 }
 
 var (
-	avx2   = set{"AVX2", "tile_avx2", 6, 8, (*build.Context).YMM}
-	avx512 = set{"AVX512", "tile_avx512", 14, 16, (*build.Context).ZMM}
+	avx2   = set{"AVX2", "kernels_avx2", 6, 8, (*build.Context).YMM}
+	avx512 = set{"AVX512", "kernels_avx512", 14, 16, (*build.Context).ZMM}
 )
 
 const unroll = 4 // steps of k in the inner loop
@@ -29,13 +29,14 @@ const unroll = 4 // steps of k in the inner loop
 //
 // a holds rows of k contiguous elements; b is one packed panel, k rows of n
 // elements; every element of c is ONE chain of fused multiply-adds in the order
-// of k, whatever the tile, and then one addition of init.
+// of k, whatever the tile, and then one addition of init. Each tile prefetches
+// the next `lines` cache lines from next on.
 func tile(ctx *build.Context, s set, rows int) {
 	n := 2 * s.lanes
 	width := 4 * s.lanes // bytes of a vector
 	ctx.Function(fmt.Sprintf("tile%dx%d%s", rows, n, s.name))
 	ctx.Attributes(build.NOSPLIT)
-	ctx.SignatureExpr("func(tiles, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int)")
+	ctx.SignatureExpr("func(tiles, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int, next *float32, lines int)")
 	ctx.Doc(fmt.Sprintf("tile%dx%d%s computes c = init + a·b for `tiles` blocks of %d rows and one panel of %d columns.", rows, n, s.name, rows, n))
 	ctx.Pragma("noescape")
 
@@ -46,6 +47,7 @@ func tile(ctx *build.Context, s set, rows int) {
 	ldc := ctx.Load(ctx.Param("ldc"), ctx.GP64())
 	init := ctx.Load(ctx.Param("init"), ctx.GP64())
 	ldinit := ctx.Load(ctx.Param("ldinit"), ctx.GP64())
+	next := ctx.Load(ctx.Param("next"), ctx.GP64())
 	for _, ld := range []reg.Register{lda, ldc, ldinit} {
 		ctx.SHLQ(operand.U8(2), ld)
 	}
@@ -71,6 +73,18 @@ func tile(ctx *build.Context, s set, rows int) {
 			zero(ctx, s, v)
 		}
 	}
+
+	// The next panel comes from memory while this one is used: each tile asks
+	// for its share of it.
+	ctx.Load(ctx.Param("lines"), count)
+	ctx.TESTQ(count, count)
+	ctx.JZ(operand.LabelRef("fetched"))
+	ctx.Label("fetch")
+	ctx.PREFETCHT1(operand.Mem{Base: next})
+	ctx.ADDQ(operand.U8(64), next)
+	ctx.DECQ(count)
+	ctx.JNZ(operand.LabelRef("fetch"))
+	ctx.Label("fetched")
 
 	step := func(u int) {
 		b0, b1 := s.vector(ctx), s.vector(ctx)
