@@ -70,9 +70,11 @@ const (
 	FormatMixed          Format = "mixed-precision"
 )
 
-var formats = []string{"", "dense", "int-quantized", "float-quantized", "naive-quantized", "pack-quantized",
+var formats = []string{
+	"", "dense", "int-quantized", "float-quantized", "naive-quantized", "pack-quantized",
 	"nvfp4-pack-quantized", "mxfp4-pack-quantized", "mxfp8-quantized", "mixed-precision",
-	"sparse-bitmask", "sparse-24-bitmask", "marlin-24"}
+	"sparse-bitmask", "sparse-24-bitmask", "marlin-24",
+}
 
 // UnmarshalText accepts the names of compressed-tensors.
 func (f *Format) UnmarshalText(text []byte) error { return oneOf(f, "format", text, formats) }

@@ -121,8 +121,8 @@ func TestWithQuantizationConfigKeepsTheRest(t *testing.T) {
 }
 
 func TestParseQuantizationConfigRefuses(t *testing.T) {
-	edit := func(old, new string) string {
-		s := `{"quantization_config": ` + strings.Replace(w4a8JSON, old, new, 1) + `}`
+	edit := func(old, replacement string) string {
+		s := `{"quantization_config": ` + strings.Replace(w4a8JSON, old, replacement, 1) + `}`
 		if old != "" && !strings.Contains(w4a8JSON, old) {
 			t.Fatalf("nothing to edit: %q", old)
 		}
@@ -208,7 +208,7 @@ func TestChooseGroupSize(t *testing.T) {
 		{"many layers", []LinearShape{{"a", 1, 33}, {"b", 1, 33}, {"c", 1, 33}, {"d", 1, 33}, {"e", 1, 33}}, 32, 0, "and 1 more"},
 	} {
 		got, err := ChooseGroupSize(c.linears, c.wanted)
-		if got != c.got || (err == nil) != (c.says == "") || err != nil && !(errors.Is(err, ErrOption) && strings.Contains(err.Error(), c.says)) {
+		if got != c.got || (err == nil) != (c.says == "") || err != nil && (!errors.Is(err, ErrOption) || !strings.Contains(err.Error(), c.says)) {
 			t.Errorf("%s: %d, %v", c.name, got, err)
 		}
 	}
@@ -216,8 +216,15 @@ func TestChooseGroupSize(t *testing.T) {
 
 func TestRuntimes(t *testing.T) {
 	block := func(hidden, kv, inter int) []LinearShape {
-		return []LinearShape{{"l.q_proj", hidden, hidden}, {"l.k_proj", kv, hidden}, {"l.v_proj", kv, hidden}, {"l.o_proj", hidden, hidden},
-			{"l.gate_proj", inter, hidden}, {"l.up_proj", inter, hidden}, {"l.down_proj", hidden, inter}}
+		return []LinearShape{
+			{"l.q_proj", hidden, hidden},
+			{"l.k_proj", kv, hidden},
+			{"l.v_proj", kv, hidden},
+			{"l.o_proj", hidden, hidden},
+			{"l.gate_proj", inter, hidden},
+			{"l.up_proj", inter, hidden},
+			{"l.down_proj", hidden, inter},
+		}
 	}
 	for _, c := range []struct {
 		name string

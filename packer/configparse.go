@@ -5,9 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"slices"
-
 	"quantize/internal/fault"
+	"slices"
 )
 
 // largestConfig bounds what is parsed: a config.json has a few kilobytes.
@@ -54,8 +53,10 @@ func parseConfig(raw json.RawMessage) (*QuantizationConfig, error) {
 	}
 	q := &top.QuantizationConfig
 	if q.QuantMethod != QuantMethod {
-		return nil, &fault.Error{Err: ErrInvalid, Where: where + ".quant_method", Found: fmt.Sprintf("%q", q.QuantMethod),
-			Wanted: fmt.Sprintf("%q", QuantMethod), Hint: "only checkpoints in the compressed-tensors format are read"}
+		return nil, &fault.Error{
+			Err: ErrInvalid, Where: where + ".quant_method", Found: fmt.Sprintf("%q", q.QuantMethod),
+			Wanted: fmt.Sprintf("%q", QuantMethod), Hint: "only checkpoints in the compressed-tensors format are read",
+		}
 	}
 	q.ConfigGroups = make(map[string]*QuantizationScheme, len(top.ConfigGroups))
 	for _, name := range slices.Sorted(maps.Keys(top.ConfigGroups)) {
@@ -143,7 +144,7 @@ func (a *QuantizationArgs) validate(where string) error {
 		return badConfig(where+".num_bits", fmt.Sprint(a.NumBits), "8 or 4 for type float")
 	case grouped && (a.GroupSize == nil || *a.GroupSize <= 0):
 		return badConfig(where+".group_size", "none", "a positive number for strategy "+string(a.Strategy))
-	case !grouped && a.GroupSize != nil && !(a.Strategy == StrategyChannel && *a.GroupSize == -1):
+	case !grouped && a.GroupSize != nil && (a.Strategy != StrategyChannel || *a.GroupSize != -1):
 		return badConfig(where+".group_size", fmt.Sprint(*a.GroupSize), "null for strategy "+string(a.Strategy))
 	case a.Strategy == StrategyToken && a.Dynamic != DynamicYes:
 		return badConfig(where+".dynamic", string(a.Dynamic), "true for strategy token")

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-
 	"quantize/checkpoint"
 	"quantize/internal/fault"
 	"quantize/model"

@@ -1,20 +1,22 @@
 package packer
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"maps"
 	"math"
 	"os"
 	"path/filepath"
+	"quantize/checkpoint"
+	"quantize/tensor"
+	"reflect"
 	"runtime"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-
-	"quantize/checkpoint"
-	"quantize/tensor"
 )
 
 func TestExport(t *testing.T) {
@@ -57,8 +59,8 @@ func TestExport(t *testing.T) {
 				t.Errorf("progress %d of %d, report %+v", last, total, rep)
 			}
 			demandOK(t, out)
-			if d := cmp.Diff(before, snapshot(t, src)); d != "" {
-				t.Errorf("source changed: %s", d)
+			if !maps.Equal(before, snapshot(t, src)) {
+				t.Error("source changed")
 			}
 
 			written := snapshot(t, out)
@@ -76,7 +78,7 @@ func TestExport(t *testing.T) {
 			if _, err := Export(context.Background(), r, again, o); err != nil {
 				t.Fatal(err)
 			}
-			if d := cmp.Diff(written, snapshot(t, again)); d != "" {
+			if !maps.Equal(written, snapshot(t, again)) {
 				t.Error("another number of workers wrote other bytes")
 			}
 		})
@@ -109,8 +111,8 @@ func checkDecoded(t *testing.T, r *checkpoint.Reader, out, layer string, o Int4O
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d := cmp.Diff(want, got); d != "" {
-		t.Errorf("read back: %s", d)
+	if !reflect.DeepEqual(want, got) {
+		t.Error("what is read back is not what was rounded")
 	}
 	if head, err := ReadWeight(rr, "lm_head", q); head != nil || err != nil {
 		t.Errorf("lm_head: %v, %v", head, err)
@@ -153,8 +155,8 @@ func TestExportHeadAndUnknownTensors(t *testing.T) {
 		t.Error("lm_head.weight written")
 	}
 	const kept = "model.layers.0.self_attn.rotary_emb.inv_freq"
-	if d := cmp.Diff(c.tensors[kept].data, written.tensors[kept].data); d != "" {
-		t.Errorf("%s: %s", kept, d)
+	if !bytes.Equal(c.tensors[kept].data, written.tensors[kept].data) {
+		t.Errorf("%s changed", kept)
 	}
 	m, err := ParseManifest(written.files[ManifestPath])
 	if err != nil {
@@ -201,8 +203,10 @@ func TestExportLeavesNothingBehind(t *testing.T) {
 			c.files["config.json"], _ = WithQuantizationConfig(c.files["config.json"], FP8.Config(0, nil))
 			return c
 		}, nil, checkpoint.ErrInvalid, "already quantized"},
-		{"group 128 does not divide 192", func(t *testing.T) *contents { return tiny(t, 192, 256, true) },
-			func(o *ExportOptions, _ func()) { o.Int4.GroupSize = 128 }, ErrOption, "use group_size: auto, which takes 64"},
+		{
+			"group 128 does not divide 192", func(t *testing.T) *contents { return tiny(t, 192, 256, true) },
+			func(o *ExportOptions, _ func()) { o.Int4.GroupSize = 128 }, ErrOption, "use group_size: auto, which takes 64",
+		},
 		{"unknown linear", plain, func(o *ExportOptions, _ func()) { o.Linears = []string{"model.layers.7.mlp.up_proj"} }, ErrOption, "model.layers.7.mlp.up_proj"},
 		{"no scheme", plain, func(o *ExportOptions, _ func()) { o.Scheme = 0 }, ErrOption, "w4a8, w4a16 or fp8"},
 		{"no grid", plain, func(o *ExportOptions, _ func()) { o.Int4.Grid = 0 }, ErrOption, "lut or exact"},

@@ -7,12 +7,11 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"slices"
-	"testing"
-
 	"quantize/checkpoint"
 	"quantize/model"
 	"quantize/tensor"
+	"slices"
+	"testing"
 )
 
 // contents is a whole checkpoint in memory, for making and for damaging one.
@@ -45,7 +44,7 @@ func tiny(t testing.TB, hidden, inter int, tied bool) *contents {
 	c := &contents{map[string]part{}, map[string][]byte{"config.json": []byte(config), "tokenizer.json": []byte("{}")}}
 	r := rand.New(rand.NewPCG(7, uint64(hidden)))
 	for _, e := range model.Tensors(cfg) {
-		c.tensors[e.Name] = bf16Part(e.Shape, func(int) float32 { return studentT5(r) })
+		c.tensors[e.Name] = bf16Part(e.Shape, func(int) float32 { return gaussian(r) })
 	}
 	return c
 }

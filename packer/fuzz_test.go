@@ -4,9 +4,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"math"
-	"testing"
-
 	"quantize/tensor"
+	"testing"
 )
 
 func FuzzParseManifest(f *testing.F) {

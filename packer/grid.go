@@ -3,7 +3,6 @@ package packer
 import (
 	"fmt"
 	"math"
-
 	"quantize/tensor"
 )
 

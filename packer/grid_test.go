@@ -2,9 +2,8 @@ package packer
 
 import (
 	"math"
-	"testing"
-
 	"quantize/tensor"
+	"testing"
 )
 
 // e4m3 is the value of the nearest E4M3 number, saturating, in the words of the

@@ -2,9 +2,8 @@ package packer
 
 import (
 	"fmt"
-	"strings"
-
 	"quantize/internal/fault"
+	"strings"
 )
 
 // LinearShape names a linear layer and gives its output and input features.
@@ -27,8 +26,10 @@ func ChooseGroupSize(linears []LinearShape, wanted int) (int, error) {
 			}
 		}
 		g := GroupSizes[len(GroupSizes)-1]
-		return 0, &fault.Error{Err: ErrOption, Where: "group_size auto", Found: describe(undivided(linears, g)),
-			Wanted: fmt.Sprintf("input features divisible by %d", g), Hint: "leave these layers unquantized, or use scheme fp8"}
+		return 0, &fault.Error{
+			Err: ErrOption, Where: "group_size auto", Found: describe(undivided(linears, g)),
+			Wanted: fmt.Sprintf("input features divisible by %d", g), Hint: "leave these layers unquantized, or use scheme fp8",
+		}
 	}
 	if !validGroup(wanted) {
 		return 0, &fault.Error{Err: ErrOption, Where: "group_size", Found: fmt.Sprint(wanted), Wanted: "auto, 128, 64 or 32"}
@@ -38,8 +39,10 @@ func ChooseGroupSize(linears []LinearShape, wanted int) (int, error) {
 		if g, err := ChooseGroupSize(linears, 0); err == nil {
 			hint = fmt.Sprintf("use group_size: auto, which takes %d", g)
 		}
-		return 0, &fault.Error{Err: ErrOption, Where: fmt.Sprintf("group_size %d", wanted), Found: describe(left),
-			Wanted: fmt.Sprintf("input features divisible by %d", wanted), Hint: hint}
+		return 0, &fault.Error{
+			Err: ErrOption, Where: fmt.Sprintf("group_size %d", wanted), Found: describe(left),
+			Wanted: fmt.Sprintf("input features divisible by %d", wanted), Hint: hint,
+		}
 	}
 	return wanted, nil
 }

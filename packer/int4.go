@@ -4,13 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"runtime"
-	"sync"
-	"sync/atomic"
-
 	"quantize/checkpoint"
 	"quantize/internal/fault"
 	"quantize/tensor"
+	"runtime"
+	"sync"
+	"sync/atomic"
 )
 
 // ErrInvalid marks a weight or a quantized checkpoint that cannot be used. It is
@@ -107,13 +106,17 @@ func (o Int4Options) check(w tensor.Matrix) ([]float32, error) {
 	case o.GroupSize != 128 && o.GroupSize != 64 && o.GroupSize != 32:
 		return nil, &fault.Error{Err: ErrOption, Where: "group size", Found: fmt.Sprint(o.GroupSize), Wanted: "128, 64 or 32"}
 	case w.Rows == 0 || w.Cols == 0 || w.Cols%o.GroupSize != 0:
-		return nil, &fault.Error{Err: ErrOption, Where: "weight",
-			Found: fmt.Sprintf("%dx%d", w.Rows, w.Cols), Wanted: fmt.Sprintf("input features divisible by the group size %d", o.GroupSize)}
+		return nil, &fault.Error{
+			Err: ErrOption, Where: "weight",
+			Found: fmt.Sprintf("%dx%d", w.Rows, w.Cols), Wanted: fmt.Sprintf("input features divisible by the group size %d", o.GroupSize),
+		}
 	case o.Importance == nil:
 		return nil, nil
 	case len(o.Importance) != w.Cols:
-		return nil, &fault.Error{Err: ErrOption, Where: "importance",
-			Found: fmt.Sprintf("%d channels", len(o.Importance)), Wanted: fmt.Sprintf("%d, the input features", w.Cols)}
+		return nil, &fault.Error{
+			Err: ErrOption, Where: "importance",
+			Found: fmt.Sprintf("%d channels", len(o.Importance)), Wanted: fmt.Sprintf("%d, the input features", w.Cols),
+		}
 	}
 	var top float32
 	for j, h := range o.Importance {
@@ -135,8 +138,10 @@ func (o Int4Options) check(w tensor.Matrix) ([]float32, error) {
 func checkRow(row []float32, n int) error {
 	for k, x := range row {
 		if !(x > -largestWeight && x < largestWeight) {
-			return &fault.Error{Err: ErrInvalid, Where: fmt.Sprintf("weight[%d, %d]", n, k),
-				Found: fmt.Sprint(x), Wanted: "a finite number below 2^100", Hint: "the checkpoint is damaged, or a transform overflowed"}
+			return &fault.Error{
+				Err: ErrInvalid, Where: fmt.Sprintf("weight[%d, %d]", n, k),
+				Found: fmt.Sprint(x), Wanted: "a finite number below 2^100", Hint: "the checkpoint is damaged, or a transform overflowed",
+			}
 		}
 	}
 	return nil

@@ -3,9 +3,8 @@ package packer
 import (
 	"math"
 	"math/rand/v2"
-	"testing"
-
 	"quantize/tensor"
+	"testing"
 )
 
 // gaussian and studentT5 are the two kinds of weights for which the package's

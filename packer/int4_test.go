@@ -3,13 +3,12 @@ package packer
 import (
 	"errors"
 	"math"
+	"quantize/tensor"
 	"runtime"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
-
-	"quantize/tensor"
 )
 
 // checkGrid demands what makes scales survive loading: four significant bits in
@@ -18,7 +17,8 @@ import (
 func checkGrid(t interface {
 	Helper()
 	Fatalf(string, ...any)
-}, w tensor.Matrix, q *Int4Weight, g Grid) {
+}, w tensor.Matrix, q *Int4Weight, g Grid,
+) {
 	t.Helper()
 	chans, s8 := q.Split()
 	groups := q.K / q.GroupSize
@@ -279,8 +279,10 @@ func TestQuantizeInt4Refuses(t *testing.T) {
 		"short importance": {with(0), Int4Options{GroupSize: 32, Grid: GridLUT, Importance: []float32{1}}, ErrOption},
 		"bad importance":   {with(0), Int4Options{GroupSize: 32, Grid: GridLUT, Importance: append(make([]float32, 63), -1)}, ErrOption},
 		"no rows":          {tensor.Matrix{Cols: 64, Stride: 64}, good, ErrOption},
-		"infinite importance": {with(0), Int4Options{GroupSize: 32, Grid: GridLUT,
-			Importance: append(make([]float32, 63), float32(math.Inf(1)))}, ErrOption},
+		"infinite importance": {with(0), Int4Options{
+			GroupSize: 32, Grid: GridLUT,
+			Importance: append(make([]float32, 63), float32(math.Inf(1))),
+		}, ErrOption},
 	} {
 		if _, _, err := QuantizeInt4(c.w, c.o); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v", name, err)

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
-
 	"quantize/internal/fault"
 )
 
@@ -46,8 +45,10 @@ type Layer struct {
 
 // Layer gives the figures of a rounded weight for the manifest.
 func (r *Int4Report) Layer() Layer {
-	return Layer{SNR: finite(r.SNR()), SSE: r.SSE, Energy: r.Energy,
-		FloorRows: r.FloorRows, LiftedGroups: r.LiftedGroups, ClippedCodes: r.ClippedCodes}
+	return Layer{
+		SNR: finite(r.SNR()), SSE: r.SSE, Energy: r.Energy,
+		FloorRows: r.FloorRows, LiftedGroups: r.LiftedGroups, ClippedCodes: r.ClippedCodes,
+	}
 }
 
 // Layer gives the figures of a rounded weight for the manifest.

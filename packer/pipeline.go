@@ -3,9 +3,8 @@ package packer
 import (
 	"context"
 	"fmt"
-	"sync"
-
 	"quantize/tensor"
+	"sync"
 )
 
 // run streams all tensors. Four goroutines work side by side,
@@ -40,7 +39,7 @@ func (e *exporter) run(parent context.Context) error {
 		defer close(rounded)
 		return e.roundAll(ctx, loaded, rounded, spare)
 	})
-	stage(func() error { return e.write(ctx, rounded) })
+	stage(func() error { return e.write(rounded) })
 	stage(func() error { return e.copy(ctx) })
 	wg.Wait()
 	return context.Cause(ctx)
@@ -111,7 +110,7 @@ func (e *exporter) roundAll(ctx context.Context, in <-chan tensor.Matrix, out ch
 	return nil
 }
 
-func (e *exporter) write(ctx context.Context, in <-chan []stored) error {
+func (e *exporter) write(in <-chan []stored) error {
 	for set := range in {
 		for _, t := range set {
 			if err := e.writer.Add(t.name, t.data); err != nil {

@@ -2,11 +2,10 @@ package packer
 
 import (
 	"fmt"
-	"slices"
-
 	"quantize/checkpoint"
 	"quantize/internal/fault"
 	"quantize/model"
+	"slices"
 )
 
 // exportPlan is everything that is known before the first weight is read.
@@ -25,8 +24,10 @@ type exportPlan struct {
 // what will be written.
 func planExport(r *checkpoint.Reader, o *ExportOptions) (*exportPlan, error) {
 	if q, err := ParseQuantizationConfig(r.ConfigJSON()); q != nil || err != nil {
-		return nil, &fault.Error{Err: ErrInvalid, Where: "config.json quantization_config", Found: "a checkpoint that is already quantized",
-			Wanted: "bf16, fp16 or fp32 weights", Hint: "start from the original model"}
+		return nil, &fault.Error{
+			Err: ErrInvalid, Where: "config.json quantization_config", Found: "a checkpoint that is already quantized",
+			Wanted: "bf16, fp16 or fp32 weights", Hint: "start from the original model",
+		}
 	}
 	if err := model.Check(o.Model, r); err != nil {
 		return nil, err

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
-
 	"quantize/checkpoint"
 	"quantize/internal/fault"
 	"quantize/tensor"

@@ -27,8 +27,10 @@ func Runtimes(s Scheme, groupSize int, linears []LinearShape) []string {
 	case W4A16:
 		return []string{weightOnly("vLLM W4A16", wide), "transformers with compressed-tensors: any device, slowly"}
 	case FP8:
-		return []string{"vLLM FP8: SM89 and newer; older cards run it weight-only through Marlin",
-			"transformers with compressed-tensors: any device, slowly"}
+		return []string{
+			"vLLM FP8: SM89 and newer; older cards run it weight-only through Marlin",
+			"transformers with compressed-tensors: any device, slowly",
+		}
 	default:
 		panic("packer: runtimes of an unset scheme")
 	}

@@ -59,10 +59,14 @@ const formatVersion = "0.14.0"
 func (s Scheme) Config(groupSize int, ignore []string) *QuantizationConfig {
 	minmax := "minmax"
 	format := FormatPackQuantized
-	weights := &QuantizationArgs{Dynamic: DynamicNo, NumBits: 4, Type: TypeInt, Symmetric: true,
-		Strategy: StrategyGroup, GroupSize: &groupSize, Observer: &minmax, ObserverKwargs: emptyObject}
-	perToken := &QuantizationArgs{Dynamic: DynamicYes, NumBits: 8, Type: TypeFloat, Symmetric: true,
-		Strategy: StrategyToken, ObserverKwargs: emptyObject}
+	weights := &QuantizationArgs{
+		Dynamic: DynamicNo, NumBits: 4, Type: TypeInt, Symmetric: true,
+		Strategy: StrategyGroup, GroupSize: &groupSize, Observer: &minmax, ObserverKwargs: emptyObject,
+	}
+	perToken := &QuantizationArgs{
+		Dynamic: DynamicYes, NumBits: 8, Type: TypeFloat, Symmetric: true,
+		Strategy: StrategyToken, ObserverKwargs: emptyObject,
+	}
 	switch s {
 	case W4A8:
 	case W4A16:

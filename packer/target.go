@@ -2,11 +2,10 @@ package packer
 
 import (
 	"fmt"
+	"quantize/internal/fault"
 	"regexp"
 	"slices"
 	"strings"
-
-	"quantize/internal/fault"
 )
 
 // matcher is a compiled target or ignore list.
@@ -83,7 +82,9 @@ func (q *QuantizationConfig) Scheme(module string) (*QuantizationScheme, error) 
 	case 1:
 		return found[0], nil
 	default:
-		return nil, &fault.Error{Err: ErrInvalid, Where: "quantization_config.config_groups",
-			Found: fmt.Sprintf("%d groups that target %s", len(found), module), Wanted: "one"}
+		return nil, &fault.Error{
+			Err: ErrInvalid, Where: "quantization_config.config_groups",
+			Found: fmt.Sprintf("%d groups that target %s", len(found), module), Wanted: "one",
+		}
 	}
 }

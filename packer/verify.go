@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-
 	"quantize/checkpoint"
 	"quantize/internal/fault"
 	"quantize/model"
@@ -91,7 +90,7 @@ func (v *verifier) run() {
 		v.item(ItemStructure, "", faults(err))
 		return
 	}
-	defer r.Close()
+	defer func() { _ = r.Close() }() // it was only read
 	v.r = r
 	v.item(ItemStructure, fmt.Sprintf("%d tensors in %d shards", len(r.Names()), len(r.Shards())), nil)
 	v.index()

@@ -9,11 +9,10 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"quantize/tensor"
 	"strings"
 	"sync"
 	"testing"
-
-	"quantize/tensor"
 )
 
 // exported is a fresh quantized checkpoint in memory.
@@ -49,12 +48,12 @@ func damageable(t testing.TB, s Scheme, g Grid) *contents {
 
 var originals sync.Map
 
-func (c *contents) replace(file, old, new string) {
+func (c *contents) replace(file, old, replacement string) {
 	text := string(c.files[file])
 	if !strings.Contains(text, old) {
 		panic("nothing to replace in " + file)
 	}
-	c.files[file] = []byte(strings.ReplaceAll(text, old, new))
+	c.files[file] = []byte(strings.ReplaceAll(text, old, replacement))
 }
 
 // Each row is a real failure of published checkpoints, and the item that must
@@ -223,12 +222,12 @@ func TestVerifyFindsDamagedFiles(t *testing.T) {
 		}
 		return mustVerify(t, dir)
 	}
-	swap := func(old, new string) func([]byte) []byte {
+	swap := func(old, replacement string) func([]byte) []byte {
 		return func(b []byte) []byte {
 			if !strings.Contains(string(b), old) {
 				t.Fatalf("no %q", old)
 			}
-			return []byte(strings.Replace(string(b), old, new, 1))
+			return []byte(strings.Replace(string(b), old, replacement, 1))
 		}
 	}
 	const index = "model.safetensors.index.json"

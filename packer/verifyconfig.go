@@ -5,9 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"slices"
-
 	"quantize/model"
+	"slices"
 )
 
 // index checks what opening the checkpoint does not: the index is there, its

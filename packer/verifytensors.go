@@ -2,11 +2,10 @@ package packer
 
 import (
 	"fmt"
-	"slices"
-	"strings"
-
 	"quantize/checkpoint"
 	"quantize/model"
+	"slices"
+	"strings"
 )
 
 // ignored finds out which linears the configuration quantizes, and whether the
