@@ -16,7 +16,7 @@ import (
 
 func TestBuiltins(t *testing.T) {
 	t.Parallel()
-	if diff := cmp.Diff([]string{"fp8", "rtn", "rtn-plain"}, Names()); diff != "" {
+	if diff := cmp.Diff([]string{"fp8", "rtn", "rtn-plain", "rtn-weighted"}, Names()); diff != "" {
 		t.Error(diff)
 	}
 	for _, name := range Names() {
