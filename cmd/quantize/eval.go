@@ -1,0 +1,230 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+	"unicode/utf8"
+
+	"github.com/spf13/cobra"
+
+	"quantize/eval"
+	"quantize/internal/fault"
+	"quantize/model/tokenizer"
+	"quantize/packer"
+)
+
+type evalOptions struct {
+	text       string
+	base       string
+	window     int
+	windows    int
+	arithmetic string
+}
+
+// evalResult is the result of eval. A W4A8 checkpoint has two readings, and the
+// first, vLLM's, stands at the top level.
+type evalResult struct {
+	eval.Report
+	Readings []eval.Report `json:"readings,omitempty"`
+}
+
+func newEvalCommand(e *env) *cobra.Command {
+	var o evalOptions
+	c := &cobra.Command{
+		Use:   "eval MODEL --text FILE",
+		Short: "Perplexity, and with --base what quantization cost",
+		Long: `Measure the perplexity of the checkpoint in MODEL on a text by the GPTQ protocol,
+reading the written bytes and multiplying what its runtime multiplies. With --base
+also KL divergence, top-1 agreement and the paired 95 % interval of the ratio.
+
+A W4A8 checkpoint is evaluated under both readings of its codes: lut, the table
+of vLLM's kernel, and exact, the products q*scale that transformers forms.
+--arithmetic weight-only reads it as OUT/w4a16/config.json does.`,
+		Example: `  quantize eval out --base SmolLM2-135M --text wiki.txt --windows 20`,
+		Args:    oneArg("MODEL, a checkpoint directory"),
+		RunE: func(c *cobra.Command, args []string) error {
+			if o.text == "" {
+				return &usageError{fmt.Errorf("eval: no text (--text FILE)")}
+			}
+			res, err := e.evaluate(c.Context(), args[0], o)
+			if err != nil {
+				return err
+			}
+			return e.print(res, res.text)
+		},
+	}
+	c.Flags().StringVar(&o.text, "text", "", "UTF-8 text (required)")
+	c.Flags().StringVar(&o.base, "base", "", "full-precision checkpoint to compare with")
+	c.Flags().IntVar(&o.window, "window", 0, "tokens of a window (default 2048, or the trained context if that is less)")
+	c.Flags().IntVar(&o.windows, "windows", 0, "the first so many windows (default all)")
+	c.Flags().StringVar(&o.arithmetic, "arithmetic", "", "only this reading: lut, exact or weight-only")
+	return c
+}
+
+// arithmetics are the readings by name, in the order they are reported.
+var arithmetics = []struct {
+	name  string
+	value packer.Arithmetic
+}{{"lut", packer.LUT}, {"exact", packer.Exact}, {"weight-only", packer.WeightOnly}}
+
+// evaluate runs eval: the candidates are the readings of one checkpoint.
+func (e *env) evaluate(ctx context.Context, dir string, o evalOptions) (*evalResult, error) {
+	tokens, err := tokens(dir, o.text)
+	if err != nil {
+		return nil, err
+	}
+	l, err := load(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer l.close()
+	candidates, err := l.candidates(dir, o.arithmetic)
+	if err != nil {
+		return nil, err
+	}
+	bar := e.progress("evaluate")
+	defer bar.end()
+	options := eval.Options{Text: filepath.Base(o.text), Window: o.window, Windows: o.windows, OnProgress: bar.set}
+	var reports []eval.Report
+	if o.base == "" {
+		reports, err = eval.Perplexity(ctx, candidates, tokens, options)
+	} else {
+		var b *loaded
+		if b, err = load(o.base); err != nil {
+			return nil, err
+		}
+		defer b.close()
+		var base []eval.Candidate
+		if base, err = b.candidates(o.base, ""); err != nil {
+			return nil, err
+		}
+		reports, err = eval.Compare(ctx, base[0], candidates, tokens, options)
+	}
+	if err != nil {
+		return nil, err
+	}
+	res := &evalResult{Report: reports[0]}
+	if len(reports) > 1 {
+		res.Readings = reports
+	}
+	return res, nil
+}
+
+// candidates are the readings of the checkpoint that are evaluated; wanted
+// names one, "" takes those its config.json means.
+func (l *loaded) candidates(dir, wanted string) ([]eval.Candidate, error) {
+	var names []string
+	switch scheme := l.scheme(); {
+	case scheme == "bf16" && wanted == "":
+		names = []string{"bf16"}
+	case scheme == "fp8" && wanted == "":
+		names = []string{"fp8"}
+	case scheme == "w4a8" && wanted == "":
+		names = []string{"lut", "exact"}
+	case scheme == "w4a16" && (wanted == "" || wanted == "weight-only"):
+		names = []string{"weight-only"}
+	case scheme == "w4a8":
+		names = []string{wanted}
+	default:
+		return nil, &usageError{fmt.Errorf("%s is %s: it has one reading; leave --arithmetic out", dir, scheme)}
+	}
+	var out []eval.Candidate
+	for _, name := range names {
+		a := packer.WeightOnly
+		known := name == "bf16" || name == "fp8"
+		for _, x := range arithmetics {
+			if x.name == name {
+				a, known = x.value, true
+			}
+		}
+		if !known {
+			return nil, &usageError{fmt.Errorf("--arithmetic: found %q, wanted lut, exact or weight-only", name)}
+		}
+		if name == "fp8" {
+			a = packer.Exact
+		}
+		m, err := l.model(a)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, eval.Candidate{Model: m, Name: filepath.Base(filepath.Clean(dir)), Arithmetic: name, HeadID: dir})
+	}
+	return out, nil
+}
+
+// scheme says what config.json declares: bf16 (full precision), w4a8, w4a16 or fp8.
+func (l *loaded) scheme() string {
+	if l.quant == nil {
+		return "bf16"
+	}
+	for _, name := range l.linears() {
+		s, err := l.quant.Scheme(name)
+		if err != nil || s == nil {
+			continue
+		}
+		switch {
+		case s.Weights.NumBits == 8:
+			return "fp8"
+		case s.InputActivations != nil:
+			return "w4a8"
+		default:
+			return "w4a16"
+		}
+	}
+	return "bf16"
+}
+
+// tokens reads a text with the tokenizer of the checkpoint in dir.
+func tokens(dir, text string) ([]int32, error) {
+	tok, err := tokenizer.Load(dir)
+	if err != nil {
+		return nil, err
+	}
+	data, err := os.ReadFile(text)
+	if err != nil {
+		return nil, &fault.Error{Err: eval.ErrInput, Where: text, Found: err.Error(), Wanted: "a readable text file"}
+	}
+	if !utf8.Valid(data) {
+		return nil, &fault.Error{Err: eval.ErrInput, Where: text, Found: "bytes that are not UTF-8", Wanted: "UTF-8 text"}
+	}
+	return tok.Encode(string(data), true)
+}
+
+// text prints the table of readings.
+func (r *evalResult) text(w io.Writer) {
+	reports := r.Readings
+	if reports == nil {
+		reports = []eval.Report{r.Report}
+	}
+	printReports(w, reports)
+}
+
+func printReports(w io.Writer, reports []eval.Report) {
+	first := reports[0]
+	fmt.Fprintf(w, "%s, %d windows of %d tokens\n%s\n\n", first.Text, first.Windows, first.Window, first.Protocol)
+	fmt.Fprintf(w, "%-20s %-12s %10s %8s %9s %8s %10s  %s\n", "model", "arithmetic", "perplexity", "ratio", "KL mean", "top-1", "tokens/s", "95 % interval of the ratio")
+	if first.Comparison != nil {
+		b := first.Base
+		fmt.Fprintf(w, "%-20s %-12s %10.4f %8s %9s %8s %10.0f\n", b.Model, b.Arithmetic, b.Perplexity, "1", "", "", b.TokensPerSecond)
+	}
+	for _, r := range reports {
+		fmt.Fprintf(w, "%-20s %-12s %10.4f", r.Model, r.Arithmetic, r.Perplexity)
+		if c := r.Comparison; c != nil {
+			fmt.Fprintf(w, " %8.4f %9.5f %7.1f%% %10.0f  %s\n", r.Perplexity/c.Base.Perplexity, c.KLMean, 100*c.Top1Agreement, r.TokensPerSecond, interval(c))
+		} else {
+			fmt.Fprintf(w, " %8s %9s %8s %10.0f\n", "", "", "", r.TokensPerSecond)
+		}
+	}
+}
+
+// interval is the 95 % interval as a factor on the perplexity.
+func interval(c *eval.Comparison) string {
+	if c.CI95 == nil {
+		return "(none below 10 windows)"
+	}
+	return fmt.Sprintf("%.4f to %.4f", math.Exp(c.CI95[0]), math.Exp(c.CI95[1]))
+}

@@ -1,0 +1,74 @@
+package main
+
+import (
+	"fmt"
+
+	"quantize/checkpoint"
+	"quantize/kernels"
+	"quantize/kernels/cpu"
+	"quantize/model"
+	"quantize/packer"
+)
+
+// loaded is an open checkpoint of a known architecture.
+type loaded struct {
+	reader  *checkpoint.Reader
+	config  *model.Config
+	quant   *packer.QuantizationConfig // nil for full precision
+	compute *cpu.Compute
+}
+
+// load opens the checkpoint in dir.
+func load(dir string) (*loaded, error) {
+	isa, err := cpu.FromEnv()
+	if err != nil {
+		return nil, err
+	}
+	r, err := checkpoint.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	l := &loaded{reader: r, compute: cpu.NewISA(isa, 0)}
+	if l.config, err = model.ParseConfig(r.ConfigJSON()); err == nil {
+		l.quant, err = packer.ParseQuantizationConfig(r.ConfigJSON())
+	}
+	if err != nil {
+		_ = r.Close() // the first error is the one to tell
+		return nil, fmt.Errorf("%s: %w", dir, err)
+	}
+	return l, nil
+}
+
+// model is the checkpoint under an arithmetic; full precision has one only.
+func (l *loaded) model(a packer.Arithmetic) (*model.Model, error) {
+	src, err := kernels.Source(l.reader, l.compute, a)
+	if err != nil {
+		return nil, err
+	}
+	return model.New(l.config, src, l.compute)
+}
+
+// close ends the reading; nothing was written, so its error says nothing.
+func (l *loaded) close() { _ = l.reader.Close() }
+
+// tensorBytes is the size of all tensor data.
+func (l *loaded) tensorBytes() int64 {
+	var n int64
+	for _, name := range l.reader.Names() {
+		if info, err := l.reader.Info(name); err == nil {
+			n += info.Bytes()
+		}
+	}
+	return n
+}
+
+// linears names the linears of the decoder blocks.
+func (l *loaded) linears() []string {
+	var names []string
+	for _, t := range model.Tensors(l.config) {
+		if t.Kind == model.KindLinear {
+			names = append(names, t.Module)
+		}
+	}
+	return names
+}

@@ -1,0 +1,31 @@
+// Command quantize is post-training quantization of Hugging Face checkpoints:
+// it makes INT4 and FP8 checkpoints that runtimes load unchanged, and measures
+// what was lost. Each command is a file; the work is done by the libraries.
+package main
+
+import (
+	"context"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// run executes one command line and returns its exit code.
+func run(ctx context.Context, args []string, out, errOut io.Writer) int {
+	e := &env{out: out, err: errOut}
+	root := newRootCommand(e)
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return 0
+	}
+	return e.fail(ctx, err)
+}

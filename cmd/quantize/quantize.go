@@ -1,0 +1,196 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"quantize/calibrate"
+	"quantize/model"
+	"quantize/model/tokenizer"
+	"quantize/packer"
+	"quantize/recipe"
+	"quantize/tensor"
+)
+
+// job is one quantization: what `run` does, and `demo` twice.
+type job struct {
+	model  string // source directory, never written to
+	out    string // must not exist or be empty
+	recipe *recipe.Recipe
+	calib  []string // text files; used when the recipe weighs errors by activations
+}
+
+// runResult is the result of run; the keys are those of docs/architecture.md.
+type runResult struct {
+	Output    string     `json:"output"`
+	Recipe    string     `json:"recipe"`
+	Scheme    string     `json:"scheme"`
+	GroupSize int        `json:"group_size,omitempty"`
+	Layers    int        `json:"layers"`    // quantized linears
+	Fallbacks []fallback `json:"fallbacks"` // linears that the recipe does not leave as they are and that are
+	Ignored   []string   `json:"ignored"`
+	Runtimes  []string   `json:"runtimes"`
+	SNR       float64    `json:"snr_db"` // of all quantized weights together
+	Worst     []layerSNR `json:"worst_layers"`
+	FloorRows int        `json:"floor_rows"`
+	BytesIn   int64      `json:"bytes_in"`
+	BytesOut  int64      `json:"bytes_out"`
+	Seconds   float64    `json:"seconds"`
+	PeakRSS   int64      `json:"peak_rss_bytes"`
+}
+
+type fallback struct {
+	Name   string `json:"name"`
+	Reason string `json:"reason"`
+}
+
+type layerSNR struct {
+	Name string  `json:"name"`
+	SNR  float64 `json:"snr_db"`
+}
+
+// collectAt is the share of garbage that makes the collector run during
+// quantization: weights come and go by the hundred megabytes, and the default
+// of 100 would let twice that stand.
+const collectAt = 50
+
+// quantize does the job: statistics where the recipe wants them, then rounding
+// and writing, one linear at a time.
+func (e *env) quantize(ctx context.Context, j job) (*runResult, error) {
+	start := time.Now()
+	defer debug.SetGCPercent(debug.SetGCPercent(collectAt))
+	l, err := load(j.model)
+	if err != nil {
+		return nil, err
+	}
+	defer l.close()
+	o, err := exportOptions(l.config, j.recipe)
+	if err != nil {
+		return nil, err
+	}
+	if j.recipe.Weights.Importance == recipe.Activations {
+		stats, err := e.calibrate(ctx, l, j)
+		if err != nil {
+			return nil, err
+		}
+		o.Quantize = weighted(l.config, stats)
+	}
+	bar := e.progress("quantize")
+	o.Progress = func(done, total int64, _ *packer.Layer) { bar.set(done, total) }
+	report, err := packer.Export(ctx, l.reader, j.out, o)
+	bar.end()
+	if err != nil {
+		return nil, err
+	}
+	res := newRunResult(j, report)
+	res.Seconds, res.PeakRSS = time.Since(start).Seconds(), peakRSS()
+	return res, nil
+}
+
+// exportOptions translates a recipe for the packer.
+func exportOptions(cfg *model.Config, r *recipe.Recipe) (packer.ExportOptions, error) {
+	o := packer.ExportOptions{Model: cfg, Recipe: string(r.Encode()), Tool: tool}
+	switch r.Scheme {
+	case recipe.W4A8FP8:
+		o.Scheme = packer.W4A8
+	case recipe.W4A16:
+		o.Scheme = packer.W4A16
+	case recipe.FP8Dynamic:
+		o.Scheme = packer.FP8
+	default:
+		return o, fmt.Errorf("recipe %s: %w: scheme %s", r.Name, recipe.ErrInvalid, r.Scheme)
+	}
+	o.Int4 = packer.Int4Options{Grid: packer.GridLUT, Search: r.Weights.Search, GroupSize: max(int(r.Weights.GroupSize), 0)}
+	if r.Weights.Grid == recipe.Exact {
+		o.Int4.Grid = packer.GridExact
+	}
+	modules := []string{cfg.Arch.Head}
+	o.Linears = []string{}
+	for _, t := range model.Tensors(cfg) {
+		if t.Kind != model.KindLinear {
+			continue
+		}
+		modules = append(modules, t.Module)
+		if !r.Ignored(t.Module) {
+			o.Linears = append(o.Linears, t.Module)
+		}
+	}
+	if unused := r.UnusedIgnores(modules); len(unused) > 0 {
+		return o, fmt.Errorf("recipe %s: %w: ignore: %q matches no linear of this model, for example %s", r.Name, recipe.ErrInvalid, unused[0], modules[min(1, len(modules)-1)])
+	}
+	return o, nil
+}
+
+// calibrate takes the statistics of every linear's input.
+func (e *env) calibrate(ctx context.Context, l *loaded, j job) (*calibrate.Stats, error) {
+	files := j.calib
+	if len(files) == 0 {
+		files = j.recipe.Calibration.Files
+	}
+	if len(files) == 0 {
+		return nil, &usageError{fmt.Errorf("recipe %s weighs errors by activations and no text is given (--calib FILE, or calibration.files in the recipe)", j.recipe.Name)}
+	}
+	tok, err := tokenizer.Load(j.model)
+	if err != nil {
+		return nil, err
+	}
+	c := j.recipe.Calibration
+	tokens, err := calibrate.Tokens(tok, 0, files...)
+	if err != nil {
+		return nil, err
+	}
+	windows := calibrate.Windows(tokens, min(c.Window, l.config.MaxPositions), c.Samples, c.Seed)
+	m, err := l.model(packer.WeightOnly)
+	if err != nil {
+		return nil, err
+	}
+	bar := e.progress("calibrate")
+	defer bar.end()
+	return calibrate.Collect(ctx, m, windows, calibrate.Options{
+		Points:  []model.Point{model.AttnIn, model.OIn, model.MLPIn, model.DownIn},
+		MatMulT: l.compute.MatMulT,
+		OnBlock: func(done, total int) { bar.set(int64(done), int64(total)) },
+	})
+}
+
+// weighted rounds each weight with the mean squared activation of its inputs as
+// importance (AWQ's observation, arXiv 2306.00978, section 3.1, as a weight of
+// the scale search: methods.md 4.5).
+func weighted(cfg *model.Config, stats *calibrate.Stats) func(context.Context, string, tensor.Matrix, packer.Int4Options) (packer.Weight, packer.Layer, error) {
+	sites := map[string]model.Site{}
+	for _, t := range model.Tensors(cfg) {
+		if t.Kind == model.KindLinear {
+			sites[t.Module] = model.Site{Layer: t.Layer, Point: inputOf(t.Role)}
+		}
+	}
+	return func(_ context.Context, module string, w tensor.Matrix, o packer.Int4Options) (packer.Weight, packer.Layer, error) {
+		mean := stats.Site(sites[module]).MeanSquare()
+		o.Importance = make([]float32, len(mean))
+		for k, v := range mean {
+			o.Importance[k] = float32(v)
+		}
+		q, report, err := packer.QuantizeInt4(w, o)
+		if err != nil {
+			return nil, packer.Layer{}, err
+		}
+		return q, report.Layer(), nil
+	}
+}
+
+// inputOf is the activation that a linear reads.
+func inputOf(r model.Role) model.Point {
+	switch r {
+	case model.RoleO:
+		return model.OIn
+	case model.RoleGate, model.RoleUp:
+		return model.MLPIn
+	case model.RoleDown:
+		return model.DownIn
+	default:
+		return model.AttnIn
+	}
+}
+
+var _ calibrate.Tokenizer = (*tokenizer.Tokenizer)(nil)

@@ -1,0 +1,104 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"math"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"quantize/packer"
+	"quantize/recipe"
+)
+
+type runOptions struct {
+	out    string
+	recipe string
+	calib  []string
+}
+
+func newRunCommand(e *env) *cobra.Command {
+	var o runOptions
+	c := &cobra.Command{
+		Use:   "run MODEL -o OUT",
+		Short: "Quantize a checkpoint",
+		Long: `Quantize the Hugging Face checkpoint in the directory MODEL as a recipe says and
+write a complete checkpoint to OUT, which must not exist or be empty. OUT appears
+whole or not at all; MODEL is only read.`,
+		Example: `  quantize run SmolLM2-135M -o out
+  quantize run Qwen2.5-0.5B -o out --recipe fp8`,
+		Args: oneArg("MODEL, a checkpoint directory"),
+		RunE: func(c *cobra.Command, args []string) error {
+			r, err := recipe.Load(o.recipe)
+			if err != nil {
+				return err
+			}
+			if len(o.calib) > 0 && r.Weights.Importance != recipe.Activations {
+				fmt.Fprintf(e.err, "note: recipe %s reads no calibration text; --calib is not used\n", r.Name)
+			}
+			res, err := e.quantize(c.Context(), job{model: args[0], out: o.out, recipe: r, calib: o.calib})
+			if err != nil {
+				return err
+			}
+			return e.print(res, res.text)
+		},
+	}
+	c.Flags().StringVarP(&o.out, "out", "o", "", "output directory (required)")
+	c.Flags().StringVar(&o.recipe, "recipe", "rtn", "built-in recipe or YAML file (`quantize recipe list`)")
+	c.Flags().StringSliceVar(&o.calib, "calib", nil, "calibration text, or .jsonl with a \"text\" field")
+	if err := c.MarkFlagRequired("out"); err != nil {
+		panic("quantize: run has no flag out")
+	}
+	return c
+}
+
+// worstLayers is how many layers the summary names.
+const worstLayers = 5
+
+func newRunResult(j job, r *packer.Report) *runResult {
+	res := &runResult{
+		Output: j.out, Recipe: j.recipe.Name, Scheme: r.Scheme.String(), GroupSize: r.Group, Layers: len(r.Layers),
+		Fallbacks: []fallback{}, Ignored: r.Ignored, Runtimes: r.Notes, Worst: []layerSNR{}, BytesIn: r.BytesIn, BytesOut: r.BytesOut,
+	}
+	if asked := j.recipe.Scheme; asked == recipe.W4A8FP8 && r.Scheme != packer.W4A8 {
+		res.Fallbacks = append(res.Fallbacks, fallback{"config.json", fmt.Sprintf("W4A16 in place of W4A8: group size %d", r.Group)})
+	}
+	var sse, energy float64
+	for _, l := range r.Layers {
+		sse, energy, res.FloorRows = sse+l.SSE, energy+l.Energy, res.FloorRows+l.FloorRows
+		if l.SNR != nil {
+			res.Worst = append(res.Worst, layerSNR{l.Name, *l.SNR})
+		}
+	}
+	if sse > 0 && energy > 0 {
+		res.SNR = math.Round(1000*10*math.Log10(energy/sse)) / 1000
+	}
+	slices.SortStableFunc(res.Worst, func(a, b layerSNR) int { return cmp.Compare(a.SNR, b.SNR) })
+	res.Worst = res.Worst[:min(worstLayers, len(res.Worst))]
+	return res
+}
+
+// text prints the summary.
+func (r *runResult) text(w io.Writer) {
+	group := ""
+	if r.GroupSize > 0 {
+		group = fmt.Sprintf(", group size %d", r.GroupSize)
+	}
+	fmt.Fprintf(w, "%s: %s%s by recipe %s, %d linears, weight SNR %.2f dB\n", r.Output, r.Scheme, group, r.Recipe, r.Layers, r.SNR)
+	fmt.Fprintf(w, "  size      %s -> %s (%.2fx smaller)\n", size(r.BytesIn), size(r.BytesOut), float64(r.BytesIn)/float64(r.BytesOut))
+	fmt.Fprintf(w, "  took      %.1f s, peak memory %s\n", r.Seconds, size(r.PeakRSS))
+	for i, s := range r.Runtimes {
+		fmt.Fprintf(w, "  %-9s %s\n", map[bool]string{true: "loads in"}[i == 0], s)
+	}
+	for i, l := range r.Worst {
+		fmt.Fprintf(w, "  %-9s %s %.2f dB\n", map[bool]string{true: "worst"}[i == 0], l.Name, l.SNR)
+	}
+	for _, f := range r.Fallbacks {
+		fmt.Fprintf(w, "  fallback  %s: %s\n", f.Name, f.Reason)
+	}
+	if r.FloorRows > 0 {
+		fmt.Fprintf(w, "  floor     %d rows have scales below 1/512 and lose FP8 range\n", r.FloorRows)
+	}
+}
