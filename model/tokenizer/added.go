@@ -18,6 +18,8 @@ type addedToken struct {
 	RStrip     bool   `json:"rstrip"`      // and behind it
 	Normalized bool   `json:"normalized"`  // is looked for in normalized text
 	Special    bool   `json:"special"`
+
+	name string // Content, normalized if Normalized: what decoding writes
 }
 
 // addedTokens finds added tokens in raw and in normalized text.
@@ -54,18 +56,19 @@ func newAddedTokens(list []addedToken, m *bpe, vocab map[string]int64, n normali
 		if !ok && want < int64(len(m.tokens)) && m.tokens[want] != "" {
 			return nil, invalid(where, fmt.Sprintf("id %d, taken by %s", want, quote(m.tokens[want])), "a free id")
 		}
-		content, tr := t.Content, &a.raw
+		t.name = t.Content
+		tr := &a.raw
 		if t.Normalized {
 			tr = &a.normalized
 			if n != nil {
 				var err error
-				if content, err = n.normalize(content); err != nil {
+				if t.name, err = n.normalize(t.Content); err != nil {
 					return nil, err
 				}
 			}
 		}
-		if content != "" {
-			tr.add(content, int32(len(a.list)))
+		if t.name != "" {
+			tr.add(t.name, int32(len(a.list)))
 		}
 		a.list = append(a.list, t)
 	}

@@ -39,15 +39,15 @@ func parseModel(raw json.RawMessage, byteLevel bool) (*bpe, map[string]int64, er
 	if absent(raw) {
 		return nil, nil, invalid(where, "none", "a BPE model")
 	}
-	kind, err := kindOf(raw, where)
-	if err != nil {
-		return nil, nil, err
-	}
-	if kind != "BPE" && kind != "" { // the first files had no type
-		return nil, nil, unsupported(where, "type "+quote(kind), "BPE")
-	}
 	var j modelJSON
-	if err := strict(raw, &j, where); err != nil {
+	err := strict(raw, &j, where)
+	if err != nil || j.Type != "BPE" {
+		// Another model has other keys: its name says more than the first of them.
+		if kind, e := kindOf(raw, where); e == nil && kind != "BPE" && (kind != "" || j.Merges == nil) {
+			return nil, nil, unsupported(where, "type "+quote(kind), "BPE")
+		}
+	}
+	if err != nil {
 		return nil, nil, err
 	}
 	switch {
@@ -57,8 +57,6 @@ func parseModel(raw json.RawMessage, byteLevel bool) (*bpe, map[string]int64, er
 		return nil, nil, unsupported(where, "continuing_subword_prefix "+quote(*j.ContinuingSubwordPrefix), "none")
 	case j.EndOfWordSuffix != nil && *j.EndOfWordSuffix != "":
 		return nil, nil, unsupported(where, "end_of_word_suffix "+quote(*j.EndOfWordSuffix), "none")
-	case kind == "" && j.Merges == nil:
-		return nil, nil, unsupported(where, "no type and no merges", "BPE")
 	}
 	m := &bpe{byteLevel: byteLevel, fallback: j.ByteFallback, fuseUnk: j.FuseUnk, ignoreMerges: j.IgnoreMerges, unk: -1}
 	if m.tokens, err = tokenTable(j.Vocab); err != nil {

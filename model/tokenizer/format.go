@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"io"
 	"strings"
 )
 
@@ -101,6 +102,9 @@ func strict(raw []byte, into any, where string) error {
 	d.DisallowUnknownFields()
 	if err := d.Decode(into); err != nil {
 		return jsonFault(where, err)
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return invalid(where, "more behind the end of the JSON value", "one value")
 	}
 	return nil
 }

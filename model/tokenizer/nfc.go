@@ -2,6 +2,7 @@ package tokenizer
 
 import (
 	"slices"
+	"strings"
 	"unicode/utf8"
 
 	"golang.org/x/text/unicode/norm"
@@ -10,42 +11,19 @@ import (
 // nfc is Unicode normalization form C (UAX #15).
 type nfc struct{}
 
-// maxMarks is the longest run of combining marks that package norm leaves
-// whole: behind it, it writes U+034F (stream-safe text, UAX #15 section 13),
-// which the reference does not.
-const maxMarks = 30
+// joiner is what package norm writes behind 30 combining marks in a row
+// (stream-safe text, UAX #15 section 13); the reference does not.
+const joiner = "\u034F"
 
 func (nfc) normalize(s string) (string, error) {
 	if norm.NFC.IsNormalString(s) {
 		return s, nil
 	}
-	if longestMarks(s) < maxMarks {
-		return norm.NFC.String(s), nil
+	out := norm.NFC.String(s)
+	if strings.Count(out, joiner) != strings.Count(s, joiner) {
+		out = composeLong(s)
 	}
-	return composeLong(s), nil
-}
-
-// longestMarks counts the longest run of non-starters in the decomposition of s.
-func longestMarks(s string) int {
-	longest, run := 0, 0
-	for i := 0; i < len(s); {
-		p := norm.NFD.PropertiesString(s[i:])
-		size := max(p.Size(), 1)
-		d := s[i : i+size]
-		if dec := p.Decomposition(); dec != nil {
-			d = string(dec)
-		}
-		for _, r := range d {
-			if ccc(r) == 0 {
-				run = 0
-				continue
-			}
-			run++
-			longest = max(longest, run)
-		}
-		i += size
-	}
-	return longest
+	return out, nil
 }
 
 // composeLong follows UAX #15 literally: decompose, order the marks between

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 )
@@ -79,7 +80,8 @@ func TestGPT2CountsTokensOfWikitext(t *testing.T) {
 	}
 }
 
-// BenchmarkEncodePublished times each published tokenizer on the mixed megabyte.
+// BenchmarkEncodePublished times each published tokenizer on the mixed
+// megabyte, without and with a cache filled by earlier calls.
 func BenchmarkEncodePublished(b *testing.B) {
 	root := published(b)
 	text, err := os.ReadFile(filepath.Join(root, "mixed.txt"))
@@ -88,11 +90,35 @@ func BenchmarkEncodePublished(b *testing.B) {
 	}
 	for _, dir := range folders(b, root) {
 		tok := load(b, dir)
+		for _, cache := range []string{"cold", "warm"} {
+			b.Run(filepath.Base(dir)+"/"+cache, func(b *testing.B) {
+				b.SetBytes(int64(len(text)))
+				b.ReportAllocs()
+				for b.Loop() {
+					if cache == "cold" {
+						tok.encoders = sync.Pool{New: tok.encoders.New}
+					}
+					if _, err := tok.Encode(string(text), false); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+		}
+	}
+}
+
+// BenchmarkLoadPublished times Parse.
+func BenchmarkLoadPublished(b *testing.B) {
+	for _, dir := range folders(b, published(b)) {
+		data, err := os.ReadFile(filepath.Join(dir, "tokenizer.json"))
+		if err != nil {
+			b.Fatal(err)
+		}
 		b.Run(filepath.Base(dir), func(b *testing.B) {
-			b.SetBytes(int64(len(text)))
+			b.SetBytes(int64(len(data)))
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, err := tok.Encode(string(text), false); err != nil {
+				if _, err := Parse(data, nil); err != nil {
 					b.Fatal(err)
 				}
 			}

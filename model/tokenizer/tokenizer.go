@@ -132,7 +132,7 @@ func (t *Tokenizer) name(vocab map[string]int64) {
 		t.ids[token] = int32(id)
 	}
 	for _, a := range t.added.list {
-		t.tokens[a.ID], t.known[a.ID] = a.Content, true
+		t.tokens[a.ID], t.known[a.ID] = a.name, true
 		t.ids[a.Content] = int32(a.ID)
 	}
 }

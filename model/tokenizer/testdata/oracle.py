@@ -5,6 +5,7 @@
   oracle.py golden SAMPLES DIR   DIR/KIND/ids.json for each DIR/KIND/tokenizer.json
   oracle.py real SAMPLES DIR OUT OUT/KIND.json for each DIR/KIND/tokenizer.json
   oracle.py parity DIR TEXT...   DIR/mixed.txt (1 MB) and DIR/KIND/mixed.ids
+  oracle.py classes OUT          classes.json, the code points of each class as ranges
 
 Written with tokenizers 0.23.3; outputs are deterministic.
 """
@@ -233,6 +234,45 @@ def mixed(texts):
     return "".join(parts)
 
 
+def classes():
+    """Asks the library for the class of every code point."""
+    from tokenizers import AddedToken, Regex, models, pre_tokenizers
+    points = [c for c in range(0x110000) if not 0xD800 <= c < 0xE000]
+
+    def removed(splitter):
+        kept = set()
+        for at in range(0, len(points), 4096):
+            for part, _ in splitter.pre_tokenize_str("".join(map(chr, points[at:at + 4096]))):
+                kept.update(part)
+        return [c for c in points if chr(c) not in kept]
+
+    word = Tokenizer(models.BPE({"a": 0}, []))
+    word.add_tokens([AddedToken("|", single_word=True, normalized=False)])
+    found = {
+        "letter": removed(pre_tokenizers.Split(Regex(r"\p{L}"), "removed")),
+        "number": removed(pre_tokenizers.Split(Regex(r"\p{N}"), "removed")),
+        "space": removed(pre_tokenizers.Split(Regex(r"\s"), "removed")),
+        "punctuation": removed(pre_tokenizers.Punctuation("removed")),
+        "numeric": [], "word": [],
+    }
+    digits = pre_tokenizers.Digits(individual_digits=True)
+    for c in points:
+        if len(digits.pre_tokenize_str("a" + chr(c) + "a")) == 3:
+            found["numeric"].append(c)
+        if c != ord("|") and not word.encode(chr(c) + "|").ids.count(1):
+            found["word"].append(c)
+    out = {}
+    for name, list_ in found.items():
+        ranges = []
+        for c in list_:
+            if ranges and ranges[-1][1] == c - 1:
+                ranges[-1][1] = c
+            else:
+                ranges.append([c, c])
+        out[name] = ranges
+    return out
+
+
 def main(argv):
     verb, args = argv[1], argv[2:]
     if verb == "train":
@@ -245,6 +285,10 @@ def main(argv):
             tok = Tokenizer.from_file(f"{args[1]}/{kind}/tokenizer.json")
             path = f"{args[1]}/{kind}/ids.json" if verb == "golden" else f"{args[2]}/{kind}.json"
             rows(path, encode_all(tok, texts))
+    elif verb == "classes":
+        with open(args[0], "w") as f:
+            f.write("{\n" + ",\n".join(json.dumps(k) + ":" + json.dumps(v, separators=(",", ":"))
+                                      for k, v in classes().items()) + "\n}\n")
     elif verb == "parity":
         text = mixed(args[1:])
         with open(f"{args[0]}/mixed.txt", "w", encoding="utf-8", newline="") as f:
