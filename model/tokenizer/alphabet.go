@@ -21,7 +21,8 @@ var alphabet = sync.OnceValue(func() *byteAlphabet {
 	next := rune(256)
 	for b := range a.char {
 		r := rune(b)
-		if !('!' <= r && r <= '~' || 0xA1 <= r && r <= 0xAC || 0xAE <= r && r <= 0xFF) {
+		printable := '!' <= r && r <= '~' || 0xA1 <= r && r <= 0xAC || 0xAE <= r && r <= 0xFF
+		if !printable {
 			r = next
 			next++
 		}
@@ -73,16 +74,18 @@ func truncated(s string) int {
 		want = 1
 	case 0xE0 <= c && c <= 0xEF:
 		want = 2
-		if c == 0xE0 {
+		switch c {
+		case 0xE0:
 			lo = 0xA0
-		} else if c == 0xED {
+		case 0xED:
 			hi = 0x9F
 		}
 	case 0xF0 <= c && c <= 0xF4:
 		want = 3
-		if c == 0xF0 {
+		switch c {
+		case 0xF0:
 			lo = 0x90
-		} else if c == 0xF4 {
+		case 0xF4:
 			hi = 0x8F
 		}
 	}

@@ -3,7 +3,6 @@ package tokenizer
 import (
 	"errors"
 	"fmt"
-
 	"quantize/internal/fault"
 )
 

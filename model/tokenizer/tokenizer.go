@@ -7,10 +7,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"quantize/internal/fault"
 	"strings"
 	"sync"
-
-	"quantize/internal/fault"
 )
 
 // maxFile bounds tokenizer.json; the largest in use are about 35 MB.
@@ -61,7 +60,7 @@ func read(path string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // only read
 	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
 	if err == nil && len(data) > maxFile {
 		err = invalid(path, "more than 256 MiB", "a smaller file")
