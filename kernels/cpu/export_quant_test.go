@@ -1,4 +1,4 @@
 package cpu
 
 // RoundTokens is roundTokens, for tests.
-var RoundTokens = roundTokens
+var RoundTokens = (*Compute).roundTokens

@@ -58,3 +58,13 @@ func scaleAVX2(dst *float32, x *float32, n int, scale float32)
 //
 //go:noescape
 func sumSquaresAVX2(x *float32, n int) float32
+
+// maxAbsAVX2 returns the largest magnitude of n elements, n a multiple of the vector, NaN above all: magnitudes are ordered as their bits.
+//
+//go:noescape
+func maxAbsAVX2(x *float32, n int) float32
+
+// roundE4M3AVX2 writes a·e4m3(x/a), saturating, for n elements, n a multiple of the vector.
+//
+//go:noescape
+func roundE4M3AVX2(dst *float32, x *float32, n int, a float32)

@@ -1310,3 +1310,77 @@ squareEnd:
 	MOVSS        X0, ret+16(FP)
 	VZEROUPPER
 	RET
+
+// func maxAbsAVX2(x *float32, n int) float32
+// Requires: AVX, AVX2, SSE
+TEXT ·maxAbsAVX2(SB), NOSPLIT, $0-20
+	MOVQ   x+0(FP), AX
+	MOVQ   n+8(FP), CX
+	VXORPS Y0, Y0, Y0
+	XORQ   DX, DX
+	SHLQ   $0x02, CX
+	JZ     maxAbsEnd
+
+maxAbs:
+	VMOVUPS (AX)(DX*1), Y1
+	VPSLLD  $0x01, Y1, Y1
+	VPMAXUD Y1, Y0, Y0
+	ADDQ    $0x20, DX
+	CMPQ    DX, CX
+	JLT     maxAbs
+
+maxAbsEnd:
+	VEXTRACTF128 $0x01, Y0, X1
+	VPMAXUD      X1, X0, X0
+	VPSHUFD      $0x4e, X0, X1
+	VPMAXUD      X1, X0, X0
+	VPSHUFD      $0xb1, X0, X1
+	VPMAXUD      X1, X0, X0
+	VPSRLD       $0x01, X0, X0
+	MOVSS        X0, ret+16(FP)
+	VZEROUPPER
+	RET
+
+// func roundE4M3AVX2(dst *float32, x *float32, n int, a float32)
+// Requires: AVX, AVX2
+TEXT ·roundE4M3AVX2(SB), NOSPLIT, $0-28
+	MOVQ         dst+0(FP), AX
+	MOVQ         x+8(FP), CX
+	MOVQ         n+16(FP), DX
+	VBROADCASTSS a+24(FP), Y0
+	MOVL         $0x43e00000, BX
+	VMOVD        BX, X1
+	VPBROADCASTD X1, Y1
+	MOVL         $0x00000079, BX
+	VMOVD        BX, X2
+	VPBROADCASTD X2, Y2
+	MOVL         $0x00000014, BX
+	VMOVD        BX, X3
+	VPBROADCASTD X3, Y3
+	XORQ         BX, BX
+	SHLQ         $0x02, DX
+	JZ           roundEnd
+
+round:
+	VMOVUPS (CX)(BX*1), Y4
+	VDIVPS  Y0, Y4, Y4
+	VPSLLD  $0x01, Y4, Y5
+	VPSRLD  $0x01, Y5, Y5
+	VXORPS  Y5, Y4, Y4
+	VMINPS  Y5, Y1, Y5
+	VPSRLD  $0x17, Y5, Y6
+	VPMAXUD Y2, Y6, Y6
+	VPADDD  Y3, Y6, Y6
+	VPSLLD  $0x17, Y6, Y6
+	VADDPS  Y6, Y5, Y5
+	VSUBPS  Y6, Y5, Y5
+	VXORPS  Y4, Y5, Y5
+	VMULPS  Y0, Y5, Y5
+	VMOVUPS Y5, (AX)(BX*1)
+	ADDQ    $0x20, BX
+	CMPQ    BX, DX
+	JLT     round
+
+roundEnd:
+	VZEROUPPER
+	RET

@@ -98,3 +98,13 @@ func scaleAVX512(dst *float32, x *float32, n int, scale float32)
 //
 //go:noescape
 func sumSquaresAVX512(x *float32, n int) float32
+
+// maxAbsAVX512 returns the largest magnitude of n elements, n a multiple of the vector, NaN above all: magnitudes are ordered as their bits.
+//
+//go:noescape
+func maxAbsAVX512(x *float32, n int) float32
+
+// roundE4M3AVX512 writes a·e4m3(x/a), saturating, for n elements, n a multiple of the vector.
+//
+//go:noescape
+func roundE4M3AVX512(dst *float32, x *float32, n int, a float32)

@@ -4141,3 +4141,79 @@ squareEnd:
 	MOVSS         X0, ret+16(FP)
 	VZEROUPPER
 	RET
+
+// func maxAbsAVX512(x *float32, n int) float32
+// Requires: AVX, AVX2, AVX512F, SSE
+TEXT ·maxAbsAVX512(SB), NOSPLIT, $0-20
+	MOVQ   x+0(FP), AX
+	MOVQ   n+8(FP), CX
+	VPXORD Z0, Z0, Z0
+	XORQ   DX, DX
+	SHLQ   $0x02, CX
+	JZ     maxAbsEnd
+
+maxAbs:
+	VMOVUPS (AX)(DX*1), Z1
+	VPSLLD  $0x01, Z1, Z1
+	VPMAXUD Z1, Z0, Z0
+	ADDQ    $0x40, DX
+	CMPQ    DX, CX
+	JLT     maxAbs
+
+maxAbsEnd:
+	VEXTRACTF64X4 $0x01, Z0, Y1
+	VPMAXUD       Y1, Y0, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VPMAXUD       X1, X0, X0
+	VPSHUFD       $0x4e, X0, X1
+	VPMAXUD       X1, X0, X0
+	VPSHUFD       $0xb1, X0, X1
+	VPMAXUD       X1, X0, X0
+	VPSRLD        $0x01, X0, X0
+	MOVSS         X0, ret+16(FP)
+	VZEROUPPER
+	RET
+
+// func roundE4M3AVX512(dst *float32, x *float32, n int, a float32)
+// Requires: AVX, AVX512F
+TEXT ·roundE4M3AVX512(SB), NOSPLIT, $0-28
+	MOVQ         dst+0(FP), AX
+	MOVQ         x+8(FP), CX
+	MOVQ         n+16(FP), DX
+	VBROADCASTSS a+24(FP), Z0
+	MOVL         $0x43e00000, BX
+	VMOVD        BX, X1
+	VPBROADCASTD X1, Z1
+	MOVL         $0x00000079, BX
+	VMOVD        BX, X2
+	VPBROADCASTD X2, Z2
+	MOVL         $0x00000014, BX
+	VMOVD        BX, X3
+	VPBROADCASTD X3, Z3
+	XORQ         BX, BX
+	SHLQ         $0x02, DX
+	JZ           roundEnd
+
+round:
+	VMOVUPS (CX)(BX*1), Z4
+	VDIVPS  Z0, Z4, Z4
+	VPSLLD  $0x01, Z4, Z5
+	VPSRLD  $0x01, Z5, Z5
+	VPXORD  Z5, Z4, Z4
+	VMINPS  Z5, Z1, Z5
+	VPSRLD  $0x17, Z5, Z6
+	VPMAXUD Z2, Z6, Z6
+	VPADDD  Z3, Z6, Z6
+	VPSLLD  $0x17, Z6, Z6
+	VADDPS  Z6, Z5, Z5
+	VSUBPS  Z6, Z5, Z5
+	VPXORD  Z4, Z5, Z5
+	VMULPS  Z0, Z5, Z5
+	VMOVUPS Z5, (AX)(BX*1)
+	ADDQ    $0x40, BX
+	CMPQ    BX, DX
+	JLT     round
+
+roundEnd:
+	VZEROUPPER
+	RET

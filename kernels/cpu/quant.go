@@ -31,7 +31,7 @@ func (c *Compute) QuantLinear(w packer.Weight, a packer.Arithmetic, bias []float
 	if a == packer.WeightOnly {
 		return full, nil
 	}
-	return &quantLinear{Linear: full, workers: c.workers}, nil
+	return &quantLinear{Linear: full, compute: c}, nil
 }
 
 // rows returns the function that decodes row i of w.
@@ -58,7 +58,7 @@ func rows(w packer.Weight, a packer.Arithmetic) func(i int, dst []float32) {
 // quantLinear rounds activations per token before an FP32 product.
 type quantLinear struct {
 	model.Linear
-	workers int
+	compute *Compute
 }
 
 // tokenBlock is the number of tokens rounded at a time; it bounds the scratch
@@ -72,7 +72,7 @@ func (l *quantLinear) Forward(dst, x tensor.Matrix) {
 		to := min(from+tokenBlock, x.Rows)
 		s.rows = grow(s.rows, (to-from)*x.Cols)
 		x8 := tensor.MatrixOf(to-from, x.Cols, s.rows)
-		roundTokens(l.workers, x8, x.RowRange(from, to))
+		l.compute.roundTokens(x8, x.RowRange(from, to))
 		l.Linear.Forward(dst.RowRange(from, to), x8)
 	}
 }

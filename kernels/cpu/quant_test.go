@@ -1,11 +1,13 @@
 package cpu_test
 
 import (
+	"math"
 	"math/rand/v2"
 	"testing"
 
 	"quantize/kernels/cpu"
 	"quantize/kernels/kerneltest"
+	"quantize/kernels/ref"
 	"quantize/packer"
 	"quantize/tensor"
 )
@@ -16,6 +18,45 @@ func TestKernels(t *testing.T) {
 			t.Parallel()
 			kerneltest.Run(t, cpu.NewISA(isa, 3))
 		})
+	}
+}
+
+// Every instruction set rounds to the bits of ref.QuantizeToken, whatever the
+// length: each E4M3 value and midpoint at a scale of one, and random tokens.
+func TestRoundTokensEqualsTheTwin(t *testing.T) {
+	t.Parallel()
+	r := rand.New(rand.NewPCG(5, 5))
+	for _, k := range []int{1, 7, 8, 15, 16, 17, 33, 260} {
+		x := tensor.Matrix{Rows: 70, Cols: k, Stride: k + 3, Data: make([]float32, 70*(k+3))}
+		for i := range x.Rows {
+			for j := range k {
+				switch {
+				case i < 4: // scale one, if the row has its 448
+					v, next := tensor.E4M3Value(uint8(r.IntN(126))), tensor.E4M3Value(uint8(r.IntN(126)))
+					x.Row(i)[j] = (v + next) / 2
+				case i < 60:
+					x.Row(i)[j] = float32(math.Ldexp(r.NormFloat64(), r.IntN(30)-20))
+				default:
+					x.Row(i)[j] = math.Float32frombits(uint32(r.IntN(1<<23)) | uint32(r.IntN(2))<<31)
+				}
+			}
+			if i < 4 {
+				x.Row(i)[r.IntN(k)] = -448
+			}
+		}
+		codes := make([]uint8, k)
+		for _, isa := range cpu.Available() {
+			got := tensor.NewMatrix(x.Rows, k)
+			cpu.RoundTokens(cpu.NewISA(isa, 2), got, x)
+			for i := range x.Rows {
+				a := ref.QuantizeToken(codes, x.Row(i))
+				for j, c := range codes {
+					if want := a * tensor.E4M3Value(c); got.Row(i)[j] != want {
+						t.Fatalf("%v, K %d: %v of scale %v is %v, want %v", isa, k, x.Row(i)[j], a, got.Row(i)[j], want)
+					}
+				}
+			}
+		}
 	}
 }
 
@@ -69,9 +110,13 @@ func BenchmarkRoundTokens(b *testing.B) {
 	for i := range x.Data {
 		x.Data[i] = float32(r.NormFloat64())
 	}
-	b.SetBytes(int64(4 * len(x.Data)))
-	for b.Loop() {
-		cpu.RoundTokens(1, dst, x)
+	for _, isa := range cpu.Available() {
+		b.Run(isa.String(), func(b *testing.B) {
+			c := cpu.NewISA(isa, 1)
+			for b.Loop() {
+				cpu.RoundTokens(c, dst, x)
+			}
+			b.ReportMetric(b.Elapsed().Seconds()*1e9/float64(b.N)/float64(len(x.Data)), "ns/element")
+		})
 	}
-	b.ReportMetric(b.Elapsed().Seconds()*1e9/float64(b.N)/float64(len(x.Data)), "ns/element")
 }

@@ -16,6 +16,7 @@ func vectorFuncs(ctx *build.Context, s set) {
 	v.normMul()
 	v.scale()
 	v.sumSquares()
+	v.tokenFuncs()
 }
 
 func (v *vectors) function(name, signature, doc string) {
