@@ -30,7 +30,7 @@ type keyValue struct{ keys, values *packed }
 // packed keys and values of one block stay in the second-level cache.
 const (
 	blockQueries = 96
-	blockKeys    = 256
+	blockKeys    = 384
 )
 
 func newAttention(c *Compute, tokens int, a model.Attention) *attention {

@@ -11,7 +11,8 @@ var genericKernel = kernel{
 }
 
 // tile4x4 keeps its 4 x 4 sums in variables, which is what makes it faster
-// than genericTile.
+// than genericTile. The conversions forbid fusing, so that both round alike on
+// every processor.
 func tile4x4(count, k int, a *float32, lda int, b, c *float32, ldc int, init *float32, ldinit int, _ *float32, _ int) {
 	panel := unsafe.Slice(b, max(4*k, 1))
 	for ; count > 0; count-- {
@@ -23,10 +24,10 @@ func tile4x4(count, k int, a *float32, lda int, b, c *float32, ldc int, init *fl
 			w := panel[4*p : 4*p+4 : 4*p+4]
 			w0, w1, w2, w3 := w[0], w[1], w[2], w[3]
 			x1, x2, x3 := a1[p], a2[p], a3[p]
-			s00, s01, s02, s03 = s00+x0*w0, s01+x0*w1, s02+x0*w2, s03+x0*w3
-			s10, s11, s12, s13 = s10+x1*w0, s11+x1*w1, s12+x1*w2, s13+x1*w3
-			s20, s21, s22, s23 = s20+x2*w0, s21+x2*w1, s22+x2*w2, s23+x2*w3
-			s30, s31, s32, s33 = s30+x3*w0, s31+x3*w1, s32+x3*w2, s33+x3*w3
+			s00, s01, s02, s03 = s00+float32(x0*w0), s01+float32(x0*w1), s02+float32(x0*w2), s03+float32(x0*w3)
+			s10, s11, s12, s13 = s10+float32(x1*w0), s11+float32(x1*w1), s12+float32(x1*w2), s13+float32(x1*w3)
+			s20, s21, s22, s23 = s20+float32(x2*w0), s21+float32(x2*w1), s22+float32(x2*w2), s23+float32(x2*w3)
+			s30, s31, s32, s33 = s30+float32(x3*w0), s31+float32(x3*w1), s32+float32(x3*w2), s33+float32(x3*w3)
 		}
 		for _, s := range [4][4]float32{{s00, s01, s02, s03}, {s10, s11, s12, s13}, {s20, s21, s22, s23}, {s30, s31, s32, s33}} {
 			out, from := unsafe.Slice(c, 4), unsafe.Slice(init, 4)
@@ -46,7 +47,7 @@ func genericTile(rows int) tileFunc {
 			var s [4]float32
 			for p, x := range unsafe.Slice(a, k) {
 				for j, w := range panel[4*p : 4*p+4] {
-					s[j] += x * w
+					s[j] += float32(x * w)
 				}
 			}
 			out, from := unsafe.Slice(c, 4), unsafe.Slice(init, 4)

@@ -28,7 +28,7 @@ var avx2Kernel = kernel{
 }
 
 var avx512Kernel = kernel{
-	isa: AVX512, rows: 14, cols: 32, blockK: 320, blockM: 336,
+	isa: AVX512, rows: 14, cols: 32, blockK: 256, blockM: 336,
 	tiles: []tileFunc{nil,
 		tile1x32AVX512, tile2x32AVX512, tile3x32AVX512, tile4x32AVX512, tile5x32AVX512,
 		tile6x32AVX512, tile7x32AVX512, tile8x32AVX512, tile9x32AVX512, tile10x32AVX512,

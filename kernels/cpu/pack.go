@@ -57,6 +57,9 @@ func (p *packed) start(block, panel int) int {
 
 // setRow packs row j of the weight, of k elements.
 func (p *packed) setRow(j int, row []float32) {
+	if p.k == 0 {
+		return
+	}
 	cols := p.kern.cols
 	for b := range p.blocks() {
 		part := row[b*p.block : b*p.block+p.steps(b)]
