@@ -7,8 +7,8 @@ A trained network of 3.7 M parameters has none of the outliers that make 4-bit q
 they are put in by powers of two, which are exact in bf16 wherever nothing underflows (checked):
   keys    2 rotary pairs a KV head: k rows x16, q rows of its query heads /16
   values  2 channels a KV head: v rows x16, o columns of its query heads /16
-  norms   64 of 256 channels: norm weight x64, columns of q, k, v (or gate, up) /64
-  up      8 rows x64, down columns /64
+  norms   64 of 256 channels: norm weight x8, columns of q, k, v (or gate, up) /8
+  up      8 rows x16, down columns /16
 """
 import json
 import os
@@ -18,7 +18,7 @@ import sys
 import torch
 from safetensors.torch import load_file, save_file
 
-KEY, VALUE, NORM, UP = 16, 16, 64, 64
+KEY, VALUE, NORM, UP = 16, 16, 8, 16
 
 
 def main():
