@@ -20,10 +20,30 @@ func (nfc) normalize(s string) (string, error) {
 		return s, nil
 	}
 	out := norm.NFC.String(s)
-	if strings.Count(out, joiner) != strings.Count(s, joiner) {
-		out = composeLong(s)
+	if !joined(s, out) {
+		return out, nil
 	}
-	return out, nil
+	// ASCII never composes with what stands before it: only the stretch with the
+	// long run needs the slow way.
+	var b strings.Builder
+	for len(s) > 0 {
+		end := 1
+		for end < len(s) && (s[end] >= utf8.RuneSelf || s[end-1] < utf8.RuneSelf) {
+			end++
+		}
+		out := norm.NFC.String(s[:end])
+		if joined(s[:end], out) {
+			out = composeLong(s[:end])
+		}
+		b.WriteString(out)
+		s = s[end:]
+	}
+	return b.String(), nil
+}
+
+// joined reports that normalizing in to out put in a joiner.
+func joined(in, out string) bool {
+	return strings.Count(out, joiner) != strings.Count(in, joiner)
 }
 
 // composeLong follows UAX #15 literally: decompose, order the marks between
