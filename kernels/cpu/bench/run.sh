@@ -25,7 +25,7 @@ while [ "$round" -lt "$rounds" ]; do
       count=$reps
       if [ "$who" = gonum ]; then count=1; fi
       GOMAXPROCS=$threads "$work/ours" -test.run '^$' -test.bench "^BenchmarkLinear\$/^$shape\$/^$who\$" \
-        -test.benchtime "${count}x" -test.count "$([ "$who" = gonum ] && echo 1 || echo 3)" |
+        -test.benchtime "${count}x" |
         awk -v shape="$shape" -v who="$who" '/GFLOP/ { for (i = 2; i <= NF; i++) if ($i == "GFLOP/s") print shape, who, $(i - 1) }'
     done
   done
