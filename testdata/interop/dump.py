@@ -14,6 +14,8 @@ import os
 import shutil
 import sys
 
+os.environ.setdefault("TQDM_DISABLE", "1")
+
 import torch
 from safetensors.torch import save_file
 from transformers import AutoConfig, AutoModelForCausalLM
