@@ -1,0 +1,49 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestTableIsFresh(t *testing.T) {
+	root := filepath.Join("..", "..")
+	text, err := os.ReadFile(filepath.Join(root, "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	table, err := render(filepath.Join(root, "testdata", "results"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	fresh, err := replace(text, table)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(fresh) != string(text) {
+		t.Error("README.md does not show testdata/results/*.json; run `make readme`")
+	}
+}
+
+func TestRowsSayWhatTheFilesSay(t *testing.T) {
+	dir := t.TempDir()
+	const file = `{"name":"m","date":"2026-01-02","commit":"abc","machine":"x, 2 cores","command":"c","windows":3,
+	 "run":{"recipe":"rtn","bytes_in":2e6,"bytes_out":1e6,"seconds":7,"peak_rss_bytes":5e8},
+	 "eval":{"arithmetic":"lut","window":8,"perplexity":12,"kl_mean":0.25,"top1_agreement":0.5,"base":{"perplexity":10,"tokens_per_second":300},"readings":null},
+	 "transformers":{"perplexity":10.001,"tokens_per_second":200}}`
+	if err := os.WriteFile(filepath.Join(dir, "smollm2.json"), []byte(file), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	table, err := render(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := "| m | rtn, W4A8 lut | 10.0000 -> 12.0000 | 1.2000 | 0.2500 | 0.500 | 2.0 -> 1.0 | 7, 0.50 | 300, 200 (1.50x) |\n"
+	if !strings.Contains(string(table), want) {
+		t.Errorf("table\n%s\nwants the row\n%s", table, want)
+	}
+	if _, err := replace([]byte("no markers"), table); err == nil {
+		t.Error("a text without markers was accepted")
+	}
+}

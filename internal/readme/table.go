@@ -1,0 +1,152 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// evaluation has the keys of `quantize eval` that the table shows.
+type evaluation struct {
+	Arithmetic      string       `json:"arithmetic"`
+	Window          int          `json:"window"`
+	Perplexity      float64      `json:"perplexity"`
+	TokensPerSecond float64      `json:"tokens_per_second"`
+	Base            *evaluation  `json:"base"`
+	KLMean          float64      `json:"kl_mean"`
+	Top1            float64      `json:"top1_agreement"`
+	Readings        []evaluation `json:"readings"`
+}
+
+// all lists the readings, vLLM's first.
+func (e *evaluation) all() []evaluation {
+	if len(e.Readings) > 0 {
+		return e.Readings
+	}
+	return []evaluation{*e}
+}
+
+// results is one file of testdata/results.
+type results struct {
+	Name, Date, Commit, Machine, Command string
+	Windows                              int
+	Run                                  *job
+	Eval, W4A16                          *evaluation
+	Transformers                         *struct {
+		Perplexity      float64
+		TokensPerSecond float64 `json:"tokens_per_second"`
+	}
+	Demo *struct {
+		job
+		Quantized, Plain *evaluation
+	}
+}
+
+// job has the keys of `quantize run` that the table shows.
+type job struct {
+	Recipe    string  `json:"recipe"`
+	GroupSize int     `json:"group_size"`
+	BytesIn   float64 `json:"bytes_in"`
+	BytesOut  float64 `json:"bytes_out"`
+	Seconds   float64 `json:"seconds"`
+	PeakRSS   float64 `json:"peak_rss_bytes"`
+}
+
+// files are the results in the order of the table.
+var files = []string{"demo.json", "smollm2.json", "qwen.json"}
+
+const head = "| model | recipe, reading | perplexity bf16 -> quantized | ratio | KL | top-1 | size, MB | quantize: s, GB resident | tokens/s bf16: ours, transformers |\n" +
+	"|---|---|---|---|---|---|---|---|---|\n"
+
+// render gives the table and its footnotes.
+func render(dir string) ([]byte, error) {
+	var table, notes bytes.Buffer
+	for _, name := range files {
+		data, err := os.ReadFile(filepath.Join(dir, name))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		var r results
+		if err := json.Unmarshal(data, &r); err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		r.rows(&table)
+		window := 0
+		if e := r.first(); e != nil {
+			window = e.Window
+		}
+		fmt.Fprintf(&notes, "%s: `%s`, %d windows of %d tokens, %s, %s, commit %s", r.Name, r.Command, r.Windows, window, r.Machine, r.Date, r.Commit)
+		if r.Transformers != nil {
+			fmt.Fprintf(&notes, "; transformers' bf16 perplexity %.4f", r.Transformers.Perplexity)
+		}
+		notes.WriteString(".<br>\n")
+	}
+	if table.Len() == 0 {
+		return nil, nil
+	}
+	return append(append([]byte(head), table.Bytes()...), append([]byte("\n"), notes.Bytes()...)...), nil
+}
+
+func (r *results) first() *evaluation {
+	if r.Demo != nil {
+		return r.Demo.Quantized
+	}
+	return r.Eval
+}
+
+func (r *results) rows(w *bytes.Buffer) {
+	if d := r.Demo; d != nil {
+		for _, e := range d.Quantized.all() {
+			row(w, r.Name, d.Recipe, &d.job, e, 0)
+		}
+		for _, e := range d.Plain.all() {
+			row(w, r.Name, "rtn-plain", nil, e, 0)
+		}
+		return
+	}
+	speed := 0.0
+	if r.Transformers != nil {
+		speed = r.Transformers.TokensPerSecond
+	}
+	readings := r.Eval.all()
+	if r.W4A16 != nil {
+		readings = append(readings, r.W4A16.all()...)
+	}
+	for _, e := range readings {
+		row(w, r.Name, r.Run.Recipe, r.Run, e, speed)
+	}
+}
+
+// scheme names a reading with the scheme whose configuration it belongs to.
+func scheme(arithmetic string) string {
+	if arithmetic == "weight-only" {
+		return "W4A16"
+	}
+	return "W4A8 " + arithmetic
+}
+
+func row(w *bytes.Buffer, name, recipe string, j *job, e evaluation, transformers float64) {
+	size, cost, speed := "", "", ""
+	if j != nil {
+		size = fmt.Sprintf("%.1f -> %.1f", j.BytesIn/1e6, j.BytesOut/1e6)
+		cost = fmt.Sprintf("%.0f, %.2f", j.Seconds, j.PeakRSS/1e9)
+	}
+	base := e.Base
+	if base == nil {
+		base = &e
+	}
+	if transformers > 0 {
+		speed = fmt.Sprintf("%.0f, %.0f (%.2fx)", base.TokensPerSecond, transformers, base.TokensPerSecond/transformers)
+	} else {
+		speed = fmt.Sprintf("%.0f", base.TokensPerSecond)
+	}
+	fmt.Fprintf(w, "| %s | %s, %s | %.4f -> %.4f | %.4f | %.4f | %.3f | %s | %s | %s |\n", name, recipe, scheme(e.Arithmetic),
+		base.Perplexity, e.Perplexity, e.Perplexity/base.Perplexity, e.KLMean, e.Top1, size, cost, speed)
+}
