@@ -132,6 +132,7 @@ func lineOf(n *yaml.Node, path []string) int {
 		if i, err := strconv.Atoi(path[0]); err == nil && i < len(n.Content) {
 			return lineOf(n.Content[i], path[1:])
 		}
+	default: // a scalar or an alias has no parts with a line
 	}
 	return line
 }

@@ -58,7 +58,7 @@ func TestDecodeRefuses(t *testing.T) {
 		where      string // of the first fault
 		want       string // part of the message
 	}{
-		{"unknown field", head + "wieghts: {}\n", "r.yaml:3", "wieghts"},
+		{"unknown field", head + "weight: {}\n", "r.yaml:3", "weight"},
 		{"unknown nested field", head + "weights:\n  bits: 4\n", "r.yaml:4", "bits"},
 		{"repeated field", head + "kv: none\nkv: none\n", "r.yaml:4", "kv"},
 		{"unknown scheme lists the known", "name: x\nscheme: W4A4\n", "r.yaml:2 (scheme)", "W4A8_FP8, W4A16 or FP8_DYNAMIC"},
