@@ -1,14 +1,41 @@
-// Package eval measures what quantization cost: perplexity, KL divergence and
-// top-1 agreement of candidates against a base model on the same tokens.
+// Package eval measures what quantization cost: perplexity, and against a base
+// model KL divergence, top-1 agreement and a paired confidence interval.
 //
-//	text -> tokens -> windows of min(2048, trained context), the remainder dropped
-//	for each chunk of windows:           (bounded memory)
-//	    hidden states of base and of each candidate, one block at a time
-//	    for each 256 rows: logits of base and candidates, log-softmax in float64
-//	        -> NLL of the next token, KL(base || candidate), equal argmax
+// In come models (weights already under the arithmetic of the runtime that is
+// meant) and the tokens of a text; out goes a [Report] for each model.
 //
-// The perplexity is that of the GPTQ protocol (docs/methods.md 0.3): the whole
-// text is tokenised once, windows do not overlap, and PPL = exp(mean NLL) over
-// the window-1 predicted positions of every window. The unit of the confidence
-// interval is the window, since the tokens of one are correlated.
+//	tokens ─ windows ─┬─ base.Stream ──────┐ hidden states of a chunk of windows
+//	                  └─ candidate.Stream ─┤
+//	                                       ▼
+//	      256 rows at a time: head -> logits -> NLL, argmax | KL(base || candidate)
+//
+// # Protocol
+//
+// The GPTQ protocol (Frantar et al. 2022, arXiv 2210.17323; docs/methods.md 0.3):
+// the text is tokenised whole, with BOS if the tokenizer adds one, cut into
+// non-overlapping windows of min(2048, trained context) tokens, the remainder
+// dropped. Each window is run alone; its NLL is the mean over its window-1 next
+// tokens, and
+//
+//	perplexity = exp(mean over windows of that mean)
+//
+// The interval is Student's t over windows, since the tokens of one depend on
+// each other; below 10 windows there is none.
+//
+// # Arithmetic
+//
+// Logits are FP32. The softmax is summed in float64; its exponentials come from
+// a table and a cubic with a relative error below 1e-11 (exp.go), so NLL and KL
+// are those of a float64 log-softmax to ten digits.
+//
+// # Memory
+//
+// One decoder block of one model, the heads (equal heads once), twice 256 rows
+// of logits, and the hidden states of a chunk of windows for every model,
+// models x tokens x Hidden x 4 bytes: [Options.HiddenBytes] bounds the last.
+//
+// # Determinism
+//
+// A row is reduced by one goroutine in the order of its columns, rows are added
+// in their order: results do not depend on workers or on the chunk.
 package eval

@@ -92,58 +92,6 @@ func run(ctx context.Context, base *Candidate, candidates []Candidate, tokens []
 	return e.reports(), nil
 }
 
-// cut makes the windows of the protocol.
-func cut(models []Candidate, tokens []int32, o Options) ([][]int32, int, error) {
-	if len(models) == 0 {
-		return nil, 0, &fault.Error{Err: ErrInput, Found: "no model", Wanted: "at least one"}
-	}
-	context, vocab := models[0].Model.Config.MaxPositions, models[0].Model.Config.Vocab
-	for _, m := range models[1:] {
-		context = min(context, m.Model.Config.MaxPositions)
-		if v := m.Model.Config.Vocab; v != vocab {
-			return nil, 0, &fault.Error{
-				Err: ErrInput, Where: m.Name, Found: fmt.Sprintf("a vocabulary of %d", v),
-				Wanted: fmt.Sprintf("%d as in %s", vocab, models[0].Name), Hint: "only models of one tokenizer can be compared",
-			}
-		}
-	}
-	size := o.Window
-	if size == 0 {
-		size = min(MaxWindow, context)
-	}
-	if size < 2 || size > context {
-		return nil, 0, &fault.Error{
-			Err: ErrInput, Where: "window", Found: fmt.Sprintf("%d tokens", size),
-			Wanted: fmt.Sprintf("2 to the trained context, %d", context),
-		}
-	}
-	n := len(tokens) / size
-	if n == 0 {
-		return nil, 0, &fault.Error{
-			Err: ErrInput, Where: o.Text, Found: fmt.Sprintf("%d tokens", len(tokens)),
-			Wanted: fmt.Sprintf("at least one window of %d", size), Hint: "give more text or a smaller --window",
-		}
-	}
-	if o.Windows < 0 || o.Windows > n {
-		return nil, 0, &fault.Error{
-			Err: ErrInput, Where: o.Text, Found: fmt.Sprintf("%d windows of %d tokens", n, size),
-			Wanted: fmt.Sprintf("%d", o.Windows), Hint: "leave --windows out for all of them",
-		}
-	}
-	if o.Windows > 0 {
-		n = o.Windows
-	}
-	for i, t := range tokens[:n*size] {
-		if t < 0 || int(t) >= vocab {
-			return nil, 0, &fault.Error{
-				Err: ErrInput, Where: fmt.Sprintf("%s: token %d", o.Text, i), Found: fmt.Sprintf("id %d", t),
-				Wanted: fmt.Sprintf("an id below the vocabulary, %d", vocab), Hint: "does the tokenizer belong to this model?",
-			}
-		}
-	}
-	return slices.Collect(slices.Chunk(tokens[:n*size], size)), size, nil
-}
-
 // evaluation is the state of one run; model 0 is the base when paired.
 type evaluation struct {
 	ctx    context.Context
@@ -263,55 +211,6 @@ func (e *evaluation) progress(windows float64) {
 	if e.o.OnProgress != nil {
 		e.o.OnProgress(int64(1000*(float64(e.done)+windows)/float64(e.total)), 1000)
 	}
-}
-
-// reports turns the traces into results.
-func (e *evaluation) reports() []Report {
-	results := make([]Result, len(e.models))
-	for i, m := range e.models {
-		t := &e.traces[i]
-		nll := mean(windowMeans(t.nll, e.window-1))
-		tokens := int64(e.total) * int64(e.window)
-		results[i] = Result{
-			Model: m.Name, Text: e.o.Text, Arithmetic: m.Arithmetic,
-			Window: e.window, Windows: e.total, Tokens: tokens,
-			NLL: nll, Perplexity: math.Exp(nll),
-			Seconds: t.spent.Seconds(), TokensPerSecond: float64(tokens) / max(t.spent.Seconds(), 1e-9),
-			Protocol: protocol(e.window, m.Model.Config.MaxPositions, e.o),
-		}
-	}
-	if !e.paired {
-		reports := make([]Report, len(results))
-		for i, r := range results {
-			reports[i] = Report{Result: r}
-		}
-		return reports
-	}
-	var reports []Report
-	for i := range results[1:] {
-		c := compare(&e.traces[0], &e.traces[i+1], e.window-1)
-		c.Base = &results[0]
-		reports = append(reports, Report{Result: results[i+1], Comparison: &c})
-	}
-	return reports
-}
-
-// protocol says how the number beside it was made.
-func protocol(window, context int, o Options) string {
-	bos := "no BOS"
-	if o.BOS {
-		bos = "one BOS"
-	}
-	part := "all windows"
-	if o.Windows > 0 {
-		part = fmt.Sprintf("the first %d", o.Windows)
-	}
-	why := fmt.Sprintf("min(%d, trained context %d)", MaxWindow, context)
-	if window != min(MaxWindow, context) {
-		why = fmt.Sprintf("chosen; the protocol has %s", why)
-	}
-	return fmt.Sprintf("GPTQ: text tokenised whole (%s), non-overlapping windows of %d tokens (%s), %s, remainder dropped, mean NLL over %d next tokens a window",
-		bos, window, why, part, window-1)
 }
 
 func notFinite(x []float64) int {

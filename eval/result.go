@@ -1,5 +1,7 @@
 package eval
 
+import "math"
+
 // Result is the perplexity of one model on one text. The JSON keys are those of
 // docs/architecture.md, section 4.
 type Result struct {
@@ -32,4 +34,35 @@ type Comparison struct {
 type Report struct {
 	Result
 	*Comparison
+}
+
+// reports turns the traces into results.
+func (e *evaluation) reports() []Report {
+	results := make([]Result, len(e.models))
+	for i, m := range e.models {
+		t := &e.traces[i]
+		nll := mean(windowMeans(t.nll, e.window-1))
+		tokens := int64(e.total) * int64(e.window)
+		results[i] = Result{
+			Model: m.Name, Text: e.o.Text, Arithmetic: m.Arithmetic,
+			Window: e.window, Windows: e.total, Tokens: tokens,
+			NLL: nll, Perplexity: math.Exp(nll),
+			Seconds: t.spent.Seconds(), TokensPerSecond: float64(tokens) / max(t.spent.Seconds(), 1e-9),
+			Protocol: protocol(e.window, m.Model.Config.MaxPositions, e.o),
+		}
+	}
+	if !e.paired {
+		reports := make([]Report, len(results))
+		for i, r := range results {
+			reports[i] = Report{Result: r}
+		}
+		return reports
+	}
+	var reports []Report
+	for i := range results[1:] {
+		c := compare(&e.traces[0], &e.traces[i+1], e.window-1)
+		c.Base = &results[0]
+		reports = append(reports, Report{Result: results[i+1], Comparison: &c})
+	}
+	return reports
 }
