@@ -43,11 +43,11 @@
 //
 //	panel p    | w(pR,0) w(pR+1,0) .. w(pR+R-1,0) | w(pR,1) .. | .. w(pR+R-1,K-1) |
 //
-// holding the unscaled products (q·s8', 8·e4m3(..), w8: at most seven
-// significant bits, exact in FP32). chan, the token scale and the bias are
-// applied to the finished sum:
+// of chan[n]·w'(n,k): w' has at most seven significant bits and the chan that
+// package packer writes has four, so that is exact. The token scale goes into the
+// rounded activation, and the product and its bias are all that is left:
 //
-//	x (M,K) --per token--> x8, a[m] --GEMM with panels--> Σ --·chan[n]·a[m] + b[n]--> y (M,N)
+//	x (M,K) --per token--> a[m]·x8[m,k] --GEMM with panels, bias--> y (M,N)
 //
 // The order is never stored in a checkpoint.
 package kernels

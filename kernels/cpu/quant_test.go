@@ -80,6 +80,9 @@ func BenchmarkQuantLinear(b *testing.B) {
 		for i := range q.Codes {
 			q.Codes[i] = tensor.E4M3(w.Data[i])
 		}
+		for i := range q.Scales {
+			q.Scales[i] = 0.75
+		}
 		c := cpu.New()
 		full := c.Linear(w, nil)
 		quant, err := c.QuantLinear(q, packer.Exact, nil)
@@ -87,6 +90,8 @@ func BenchmarkQuantLinear(b *testing.B) {
 			b.Fatal(err)
 		}
 		dst := tensor.NewMatrix(s.m, s.n)
+		quant.Forward(dst, x)
+		checkRows(b, dst, x, q)
 		flops := 2 * float64(s.m) * float64(s.n) * float64(s.k)
 		b.Run(s.name+"/fp32", func(b *testing.B) {
 			for b.Loop() {
@@ -103,6 +108,24 @@ func BenchmarkQuantLinear(b *testing.B) {
 	}
 }
 
+// checkRows compares the first rows of dst with the twin's.
+func checkRows(b *testing.B, dst, x tensor.Matrix, w packer.Weight) {
+	b.Helper()
+	twin, err := ref.New().QuantLinear(w, packer.Exact, nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	want := tensor.NewMatrix(2, dst.Cols)
+	twin.Forward(want, x.RowRange(0, 2))
+	for i := range 2 {
+		for j, v := range want.Row(i) {
+			if d := math.Abs(float64(dst.Row(i)[j] - v)); d > 1e-3*(1+math.Abs(float64(v))) {
+				b.Fatalf("element (%d, %d) is %v, want %v", i, j, dst.Row(i)[j], v)
+			}
+		}
+	}
+}
+
 // BenchmarkRoundTokens gives the cost of rounding activations, one worker.
 func BenchmarkRoundTokens(b *testing.B) {
 	r := rand.New(rand.NewPCG(1, 1))
@@ -113,6 +136,14 @@ func BenchmarkRoundTokens(b *testing.B) {
 	for _, isa := range cpu.Available() {
 		b.Run(isa.String(), func(b *testing.B) {
 			c := cpu.NewISA(isa, 1)
+			cpu.RoundTokens(c, dst, x)
+			codes := make([]uint8, x.Cols)
+			a := ref.QuantizeToken(codes, x.Row(1))
+			for k, code := range codes {
+				if dst.Row(1)[k] != a*tensor.E4M3Value(code) {
+					b.Fatalf("element %d is %v, want %v", k, dst.Row(1)[k], a*tensor.E4M3Value(code))
+				}
+			}
 			for b.Loop() {
 				cpu.RoundTokens(c, dst, x)
 			}

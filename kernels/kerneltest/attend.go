@@ -64,7 +64,7 @@ func runAttend(t *testing.T, b kernels.Backend) {
 			row[i] = float32(20 * r.NormFloat64())
 		}
 	}, nil)
-	tally.log(t)
+	tally.finish(t, nmseAttend)
 	runAttendNaN(t, b)
 }
 

@@ -46,9 +46,9 @@ func runElementwise(t *testing.T, e model.Elementwise) {
 		}
 	}
 	t.Log("RMSNorm")
-	norm.log(t)
+	norm.finish(t, nmseElement)
 	t.Log("SiLUMul")
-	silu.log(t)
+	silu.finish(t, nmseElement)
 }
 
 // normOf is RMSNorm; the sum of squares has no cancellation, and its square

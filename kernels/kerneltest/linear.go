@@ -50,7 +50,7 @@ func runLinear(t *testing.T, b kernels.Backend) {
 			check(t, &tally, name, linear, want, x, linearRoundings, number%4)
 		}
 	}
-	tally.log(t)
+	tally.finish(t, nmseProduct)
 }
 
 // check runs linear on x into a guarded output and compares it with want.

@@ -140,13 +140,17 @@ func attendOf(q, k, v tensor.Matrix, a model.Attention) *Result {
 				top = math.Max(top, scores[at])
 			}
 			relative := u * (4*float64(d+3)*largest + 2*expRoundings + 2*float64(len(keys)) + attendRoundings)
+			total := 0.0
+			for at := range scores {
+				scores[at] = math.Exp(scores[at] - top)
+				total += scores[at]
+			}
 			for c := range d {
-				sum, total, magnitude := 0.0, 0.0, 0.0
+				sum, magnitude := 0.0, 0.0
 				for at, j := range keys {
-					p, x := math.Exp(scores[at]-top), float64(v.Row(j)[from+c])
-					sum += p * x
-					total += p
-					magnitude += p * math.Abs(x)
+					x := float64(v.Row(j)[from+c])
+					sum += scores[at] * x
+					magnitude += scores[at] * math.Abs(x)
 				}
 				out.set(i, h*d+c, sum/total, relative*magnitude/total+float64(len(keys))*tiny)
 			}
