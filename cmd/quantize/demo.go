@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -103,8 +105,12 @@ func (e *env) demo(ctx context.Context, dir string) (*demoResult, error) {
 // removeOurs removes what an earlier demo wrote, and nothing else: a directory
 // without our manifest is left, and makes the writing fail with its reason.
 func removeOurs(dir string) error {
-	if _, err := os.Stat(filepath.Join(dir, packer.ManifestPath)); err != nil {
+	_, err := os.Stat(filepath.Join(dir, packer.ManifestPath))
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil
+	}
+	if err != nil {
+		return err
 	}
 	return os.RemoveAll(dir)
 }

@@ -73,7 +73,7 @@ var arithmetics = []struct {
 
 // evaluate runs eval: the candidates are the readings of one checkpoint.
 func (e *env) evaluate(ctx context.Context, dir string, o evalOptions) (*evalResult, error) {
-	tokens, err := tokens(dir, o.text)
+	tokens, bos, err := tokens(dir, o.text)
 	if err != nil {
 		return nil, err
 	}
@@ -88,7 +88,7 @@ func (e *env) evaluate(ctx context.Context, dir string, o evalOptions) (*evalRes
 	}
 	bar := e.progress("evaluate")
 	defer bar.end()
-	options := eval.Options{Text: filepath.Base(o.text), Window: o.window, Windows: o.windows, OnProgress: bar.set}
+	options := eval.Options{Text: filepath.Base(o.text), Window: o.window, Windows: o.windows, BOS: bos, OnProgress: bar.set}
 	var reports []eval.Report
 	if o.base == "" {
 		reports, err = eval.Perplexity(ctx, candidates, tokens, options)
@@ -132,6 +132,10 @@ func (l *loaded) candidates(dir, wanted string) ([]eval.Candidate, error) {
 	default:
 		return nil, &usageError{fmt.Errorf("%s is %s: it has one reading; leave --arithmetic out", dir, scheme)}
 	}
+	head, err := l.headID()
+	if err != nil {
+		return nil, err
+	}
 	var out []eval.Candidate
 	for _, name := range names {
 		a := packer.WeightOnly
@@ -151,7 +155,7 @@ func (l *loaded) candidates(dir, wanted string) ([]eval.Candidate, error) {
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, eval.Candidate{Model: m, Name: filepath.Base(filepath.Clean(dir)), Arithmetic: name, HeadID: dir})
+		out = append(out, eval.Candidate{Model: m, Name: filepath.Base(filepath.Clean(dir)), Arithmetic: name, HeadID: head})
 	}
 	return out, nil
 }
@@ -178,20 +182,26 @@ func (l *loaded) scheme() string {
 	return "bf16"
 }
 
-// tokens reads a text with the tokenizer of the checkpoint in dir.
-func tokens(dir, text string) ([]int32, error) {
+// tokens reads a text with the tokenizer of the checkpoint in dir; bos reports
+// that the tokenizer put a token before it.
+func tokens(dir, text string) (ids []int32, bos bool, err error) {
 	tok, err := tokenizer.Load(dir)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	data, err := os.ReadFile(text)
 	if err != nil {
-		return nil, &fault.Error{Err: eval.ErrInput, Where: text, Found: err.Error(), Wanted: "a readable text file"}
+		return nil, false, &fault.Error{Err: eval.ErrInput, Where: text, Found: err.Error(), Wanted: "a readable text file"}
 	}
 	if !utf8.Valid(data) {
-		return nil, &fault.Error{Err: eval.ErrInput, Where: text, Found: "bytes that are not UTF-8", Wanted: "UTF-8 text"}
+		return nil, false, &fault.Error{Err: eval.ErrInput, Where: text, Found: "bytes that are not UTF-8", Wanted: "UTF-8 text"}
 	}
-	return tok.Encode(string(data), true)
+	plain, err := tok.Encode(string(data), false)
+	if err != nil {
+		return nil, false, err
+	}
+	ids, err = tok.Encode(string(data), true)
+	return ids, err == nil && len(ids) > 0 && (len(plain) == 0 || ids[0] != plain[0]), err
 }
 
 // text prints the table of readings.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/sha256"
 	"fmt"
 
 	"quantize/checkpoint"
@@ -71,4 +72,22 @@ func (l *loaded) linears() []string {
 		}
 	}
 	return names
+}
+
+// headID is a hash of the output projection: models whose heads are equal, as
+// those of a checkpoint and its export are, share one in memory.
+func (l *loaded) headID() (string, error) {
+	name := l.config.Arch.Head + ".weight"
+	if l.config.TieEmbeddings {
+		name = l.config.Arch.Embedding + ".weight"
+	}
+	info, err := l.reader.Info(name)
+	if err != nil {
+		return "", err
+	}
+	data, err := l.reader.Raw(name, nil)
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%s %v %x", info.DType, info.Shape, sha256.Sum256(data)), nil
 }

@@ -3,10 +3,14 @@ package main
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"quantize/calibrate"
+	"quantize/checkpoint"
+	"quantize/internal/fault"
 	"quantize/model"
 	"quantize/model/tokenizer"
 	"quantize/packer"
@@ -61,6 +65,9 @@ const collectAt = 50
 func (e *env) quantize(ctx context.Context, j job) (*runResult, error) {
 	start := time.Now()
 	defer debug.SetGCPercent(debug.SetGCPercent(collectAt))
+	if err := outside(j.model, j.out); err != nil {
+		return nil, err
+	}
 	l, err := load(j.model)
 	if err != nil {
 		return nil, err
@@ -87,6 +94,22 @@ func (e *env) quantize(ctx context.Context, j job) (*runResult, error) {
 	res := newRunResult(j, report)
 	res.Seconds, res.PeakRSS = time.Since(start).Seconds(), peakRSS()
 	return res, nil
+}
+
+// outside refuses an output inside the source, which is never written to.
+func outside(source, out string) error {
+	from, err := filepath.Abs(source)
+	if err != nil {
+		return err
+	}
+	to, err := filepath.Abs(out)
+	if err != nil {
+		return err
+	}
+	if rel, err := filepath.Rel(from, to); err == nil && rel != ".." && !strings.HasPrefix(rel, ".."+string(filepath.Separator)) {
+		return &fault.Error{Err: checkpoint.ErrOutput, Where: out, Found: "a directory inside the source", Wanted: "one beside it", Hint: "the source checkpoint is never written to"}
+	}
+	return nil
 }
 
 // exportOptions translates a recipe for the packer.
