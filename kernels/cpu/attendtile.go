@@ -130,7 +130,7 @@ func (w *workspace) score(s *attention, k *packed, from, rows, key int) {
 		}
 		panel, bias := pointer(k.data, k.start(0, j/kern.cols)), pointer(k.bias, 0)
 		c := pointer(w.scores, low*s.stride()+j-key)
-		kern.product(high-low, s.dim, pointer(w.q, low*s.dim), s.dim, panel, c, s.stride(), bias, 0, nil)
+		kern.product(high-low, s.dim, pointer(w.q, low*s.dim), s.dim, panel, c, s.stride(), bias, 0, 0)
 	}
 }
 
@@ -186,7 +186,7 @@ func (w *workspace) gather(s *attention, v *packed, from, rows, key, width int) 
 		for p := range v.panels() {
 			panel := pointer(v.data, v.start(key/s.keys, p)+low*kern.cols)
 			c := pointer(w.out, r*width+p*kern.cols)
-			kern.product(count, high-low, a, s.stride(), panel, c, width, c, width, nil)
+			kern.product(count, high-low, a, s.stride(), panel, c, width, c, width, 0)
 		}
 	}
 }

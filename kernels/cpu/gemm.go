@@ -79,7 +79,7 @@ func (s *scratch) block(dst, x tensor.Matrix, w *packed, from, to int) {
 				if b > 0 {
 					init, ldinit = c, dst.Stride
 				}
-				kern.product(x.Rows, k, a, lda, panel, c, dst.Stride, init, ldinit, forward(panel, k*kern.cols))
+				kern.product(x.Rows, k, a, lda, panel, c, dst.Stride, init, ldinit, uintptr(unsafe.Pointer(panel))+uintptr(4*k*kern.cols))
 				continue
 			}
 			s.narrow(dst.ColRange(col, w.n), b, k, a, lda, w, panel, init)
@@ -100,7 +100,7 @@ func (s *scratch) narrow(dst tensor.Matrix, b, k int, a *float32, lda int, w *pa
 		}
 		init, ldinit = c, cols
 	}
-	w.kern.product(dst.Rows, k, a, lda, panel, c, cols, init, ldinit, nil)
+	w.kern.product(dst.Rows, k, a, lda, panel, c, cols, init, ldinit, 0)
 	for i := range dst.Rows {
 		copy(dst.Row(i), s.tile[i*cols:])
 	}
@@ -121,18 +121,18 @@ func (s *scratch) gather(x tensor.Matrix) (a *float32, lda int) {
 const maxAhead = 32
 
 // product runs full tiles and then one smaller tile over rows of a.
-func (kern *kernel) product(rows, k int, a *float32, lda int, b, c *float32, ldc int, init *float32, ldinit int, next *float32) {
+func (kern *kernel) product(rows, k int, a *float32, lda int, b, c *float32, ldc int, init *float32, ldinit int, next uintptr) {
 	full := rows / kern.rows
 	if full > 0 {
 		lines := 0
-		if next != nil {
+		if next != 0 {
 			lines = min(maxAhead, (k*kern.cols/16+full-1)/full)
 		}
 		kern.tiles[kern.rows](full, k, a, lda, b, c, ldc, init, ldinit, next, lines)
 	}
 	if rest := rows % kern.rows; rest > 0 {
 		done := full * kern.rows
-		kern.tiles[rest](1, k, forward(a, done*lda), lda, b, forward(c, done*ldc), ldc, forward(init, done*ldinit), ldinit, nil, 0)
+		kern.tiles[rest](1, k, forward(a, done*lda), lda, b, forward(c, done*ldc), ldc, forward(init, done*ldinit), ldinit, 0, 0)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+	"unsafe"
 
 	"quantize/tensor"
 )
@@ -167,14 +168,14 @@ func TestTiles(t *testing.T) {
 							w.Row(j)[p] = panel.Row(p)[j]
 						}
 					}
-					kern.tiles[rows](count, k, &a.all[margin], a.Stride, &panel.all[margin], &c.Data[0], c.Stride, &init.Data[0], 0, nil, 0)
+					kern.tiles[rows](count, k, &a.all[margin], a.Stride, &panel.all[margin], &c.Data[0], c.Stride, &init.Data[0], 0, 0, 0)
 					checkProduct(t, c.Matrix, a.Matrix, w, init.Row(0))
 					c.contained(t)
 					once := tensor.NewMatrix(c.Rows, c.Cols)
 					for i := range c.Rows {
 						copy(once.Row(i), c.Row(i))
 					}
-					kern.tiles[rows](count, k, &a.all[margin], a.Stride, &panel.all[margin], &c.Data[0], c.Stride, &c.Data[0], c.Stride, &panel.all[0], 3)
+					kern.tiles[rows](count, k, &a.all[margin], a.Stride, &panel.all[margin], &c.Data[0], c.Stride, &c.Data[0], c.Stride, uintptr(unsafe.Pointer(&panel.all[0])), 3)
 					c.contained(t)
 					for i := range c.Rows {
 						for j, v := range c.Row(i) {

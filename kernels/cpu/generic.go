@@ -13,11 +13,11 @@ var genericKernel = kernel{
 // tile4x4 keeps its 4 x 4 sums in variables, which is what makes it faster
 // than genericTile. The conversions forbid fusing, so that both round alike on
 // every processor.
-func tile4x4(count, k int, a *float32, lda int, b, c *float32, ldc int, init *float32, ldinit int, _ *float32, _ int) {
-	panel := unsafe.Slice(b, max(4*k, 1))
-	for ; count > 0; count-- {
-		a0, a1 := unsafe.Slice(a, k), unsafe.Slice(forward(a, lda), k)
-		a2, a3 := unsafe.Slice(forward(a, 2*lda), k), unsafe.Slice(forward(a, 3*lda), k)
+func tile4x4(count, k int, a *float32, lda int, b, c *float32, ldc int, init *float32, ldinit int, _ uintptr, _ int) {
+	panel := unsafe.Slice(b, 4*k)
+	for t := range count {
+		a0, a1 := unsafe.Slice(forward(a, 4*t*lda), k), unsafe.Slice(forward(a, (4*t+1)*lda), k)
+		a2, a3 := unsafe.Slice(forward(a, (4*t+2)*lda), k), unsafe.Slice(forward(a, (4*t+3)*lda), k)
 		var s00, s01, s02, s03, s10, s11, s12, s13 float32
 		var s20, s21, s22, s23, s30, s31, s32, s33 float32
 		for p, x0 := range a0 {
@@ -29,38 +29,37 @@ func tile4x4(count, k int, a *float32, lda int, b, c *float32, ldc int, init *fl
 			s20, s21, s22, s23 = s20+float32(x2*w0), s21+float32(x2*w1), s22+float32(x2*w2), s23+float32(x2*w3)
 			s30, s31, s32, s33 = s30+float32(x3*w0), s31+float32(x3*w1), s32+float32(x3*w2), s33+float32(x3*w3)
 		}
-		for _, s := range [4][4]float32{{s00, s01, s02, s03}, {s10, s11, s12, s13}, {s20, s21, s22, s23}, {s30, s31, s32, s33}} {
-			out, from := unsafe.Slice(c, 4), unsafe.Slice(init, 4)
-			for j := range out {
-				out[j] = from[j] + s[j]
-			}
-			c, init = forward(c, ldc), forward(init, ldinit)
+		for r, s := range [4][4]float32{{s00, s01, s02, s03}, {s10, s11, s12, s13}, {s20, s21, s22, s23}, {s30, s31, s32, s33}} {
+			finish(s, forward(c, (4*t+r)*ldc), forward(init, (4*t+r)*ldinit))
 		}
-		a = forward(a, 4*lda)
 	}
 }
 
 func genericTile(rows int) tileFunc {
-	return func(count, k int, a *float32, lda int, b, c *float32, ldc int, init *float32, ldinit int, _ *float32, _ int) {
-		panel := unsafe.Slice(b, max(4*k, 1))
-		for range count * rows {
+	return func(count, k int, a *float32, lda int, b, c *float32, ldc int, init *float32, ldinit int, _ uintptr, _ int) {
+		panel := unsafe.Slice(b, 4*k)
+		for r := range count * rows {
 			var s [4]float32
-			for p, x := range unsafe.Slice(a, k) {
+			for p, x := range unsafe.Slice(forward(a, r*lda), k) {
 				for j, w := range panel[4*p : 4*p+4] {
 					s[j] += float32(x * w)
 				}
 			}
-			out, from := unsafe.Slice(c, 4), unsafe.Slice(init, 4)
-			for j := range out {
-				out[j] = from[j] + s[j]
-			}
-			a, c, init = forward(a, lda), forward(c, ldc), forward(init, ldinit)
+			finish(s, forward(c, r*ldc), forward(init, r*ldinit))
 		}
 	}
 }
 
-// forward moves n elements on. The result may lie past the end of its slice
-// and is then not read.
+// finish writes four elements: init, then the sums.
+func finish(s [4]float32, c, init *float32) {
+	out, from := unsafe.Slice(c, 4), unsafe.Slice(init, 4)
+	for j := range out {
+		out[j] = from[j] + s[j]
+	}
+}
+
+// forward moves n elements on, to an element that exists: the garbage collector
+// stops the program at a pointer behind its allocation.
 func forward(p *float32, n int) *float32 {
 	return (*float32)(unsafe.Add(unsafe.Pointer(p), 4*n))
 }

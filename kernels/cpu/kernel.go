@@ -35,5 +35,7 @@ type kernel struct {
 //
 // in the order of p, init last. Strides are in elements; ldinit 0 repeats one
 // row of init, and init may be c. It reads and writes nothing else; each tile only
-// asks for the next lines cache lines of next, which may lie outside the operands.
-type tileFunc func(count, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int, next *float32, lines int)
+// asks for the next lines cache lines from next on. next is an address, not a
+// pointer: it may lie behind the last panel, where the garbage collector allows
+// no pointer.
+type tileFunc func(count, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int, next uintptr, lines int)

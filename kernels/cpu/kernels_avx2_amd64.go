@@ -7,32 +7,32 @@ package cpu
 // tile1x16AVX2 computes c = init + a·b for `tiles` blocks of 1 rows and one panel of 16 columns.
 //
 //go:noescape
-func tile1x16AVX2(tiles int, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int, next *float32, lines int)
+func tile1x16AVX2(tiles int, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int, next uintptr, lines int)
 
 // tile2x16AVX2 computes c = init + a·b for `tiles` blocks of 2 rows and one panel of 16 columns.
 //
 //go:noescape
-func tile2x16AVX2(tiles int, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int, next *float32, lines int)
+func tile2x16AVX2(tiles int, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int, next uintptr, lines int)
 
 // tile3x16AVX2 computes c = init + a·b for `tiles` blocks of 3 rows and one panel of 16 columns.
 //
 //go:noescape
-func tile3x16AVX2(tiles int, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int, next *float32, lines int)
+func tile3x16AVX2(tiles int, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int, next uintptr, lines int)
 
 // tile4x16AVX2 computes c = init + a·b for `tiles` blocks of 4 rows and one panel of 16 columns.
 //
 //go:noescape
-func tile4x16AVX2(tiles int, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int, next *float32, lines int)
+func tile4x16AVX2(tiles int, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int, next uintptr, lines int)
 
 // tile5x16AVX2 computes c = init + a·b for `tiles` blocks of 5 rows and one panel of 16 columns.
 //
 //go:noescape
-func tile5x16AVX2(tiles int, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int, next *float32, lines int)
+func tile5x16AVX2(tiles int, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int, next uintptr, lines int)
 
 // tile6x16AVX2 computes c = init + a·b for `tiles` blocks of 6 rows and one panel of 16 columns.
 //
 //go:noescape
-func tile6x16AVX2(tiles int, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int, next *float32, lines int)
+func tile6x16AVX2(tiles int, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int, next uintptr, lines int)
 
 // softmaxAVX2 raises top to the largest of x, replaces x by exp(x - top) and sums it; it fills up the last vector with zeros.
 //

@@ -4,7 +4,7 @@
 
 #include "textflag.h"
 
-// func tile1x16AVX2(tiles int, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int, next *float32, lines int)
+// func tile1x16AVX2(tiles int, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int, next uintptr, lines int)
 // Requires: AVX, FMA3, MMX+
 TEXT ·tile1x16AVX2(SB), NOSPLIT, $0-88
 	MOVQ tiles+0(FP), AX
@@ -98,7 +98,7 @@ restEnd:
 	VZEROUPPER
 	RET
 
-// func tile2x16AVX2(tiles int, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int, next *float32, lines int)
+// func tile2x16AVX2(tiles int, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int, next uintptr, lines int)
 // Requires: AVX, FMA3, MMX+
 TEXT ·tile2x16AVX2(SB), NOSPLIT, $0-88
 	MOVQ tiles+0(FP), AX
@@ -217,7 +217,7 @@ restEnd:
 	VZEROUPPER
 	RET
 
-// func tile3x16AVX2(tiles int, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int, next *float32, lines int)
+// func tile3x16AVX2(tiles int, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int, next uintptr, lines int)
 // Requires: AVX, FMA3, MMX+
 TEXT ·tile3x16AVX2(SB), NOSPLIT, $0-88
 	MOVQ tiles+0(FP), AX
@@ -361,7 +361,7 @@ restEnd:
 	VZEROUPPER
 	RET
 
-// func tile4x16AVX2(tiles int, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int, next *float32, lines int)
+// func tile4x16AVX2(tiles int, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int, next uintptr, lines int)
 // Requires: AVX, FMA3, MMX+
 TEXT ·tile4x16AVX2(SB), NOSPLIT, $0-88
 	MOVQ tiles+0(FP), AX
@@ -531,7 +531,7 @@ restEnd:
 	VZEROUPPER
 	RET
 
-// func tile5x16AVX2(tiles int, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int, next *float32, lines int)
+// func tile5x16AVX2(tiles int, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int, next uintptr, lines int)
 // Requires: AVX, FMA3, MMX+
 TEXT ·tile5x16AVX2(SB), NOSPLIT, $0-88
 	MOVQ tiles+0(FP), AX
@@ -726,7 +726,7 @@ restEnd:
 	VZEROUPPER
 	RET
 
-// func tile6x16AVX2(tiles int, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int, next *float32, lines int)
+// func tile6x16AVX2(tiles int, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int, next uintptr, lines int)
 // Requires: AVX, FMA3, MMX+
 TEXT ·tile6x16AVX2(SB), NOSPLIT, $0-88
 	MOVQ tiles+0(FP), AX

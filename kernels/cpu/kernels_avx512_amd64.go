@@ -7,72 +7,72 @@ package cpu
 // tile1x32AVX512 computes c = init + a·b for `tiles` blocks of 1 rows and one panel of 32 columns.
 //
 //go:noescape
-func tile1x32AVX512(tiles int, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int, next *float32, lines int)
+func tile1x32AVX512(tiles int, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int, next uintptr, lines int)
 
 // tile2x32AVX512 computes c = init + a·b for `tiles` blocks of 2 rows and one panel of 32 columns.
 //
 //go:noescape
-func tile2x32AVX512(tiles int, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int, next *float32, lines int)
+func tile2x32AVX512(tiles int, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int, next uintptr, lines int)
 
 // tile3x32AVX512 computes c = init + a·b for `tiles` blocks of 3 rows and one panel of 32 columns.
 //
 //go:noescape
-func tile3x32AVX512(tiles int, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int, next *float32, lines int)
+func tile3x32AVX512(tiles int, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int, next uintptr, lines int)
 
 // tile4x32AVX512 computes c = init + a·b for `tiles` blocks of 4 rows and one panel of 32 columns.
 //
 //go:noescape
-func tile4x32AVX512(tiles int, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int, next *float32, lines int)
+func tile4x32AVX512(tiles int, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int, next uintptr, lines int)
 
 // tile5x32AVX512 computes c = init + a·b for `tiles` blocks of 5 rows and one panel of 32 columns.
 //
 //go:noescape
-func tile5x32AVX512(tiles int, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int, next *float32, lines int)
+func tile5x32AVX512(tiles int, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int, next uintptr, lines int)
 
 // tile6x32AVX512 computes c = init + a·b for `tiles` blocks of 6 rows and one panel of 32 columns.
 //
 //go:noescape
-func tile6x32AVX512(tiles int, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int, next *float32, lines int)
+func tile6x32AVX512(tiles int, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int, next uintptr, lines int)
 
 // tile7x32AVX512 computes c = init + a·b for `tiles` blocks of 7 rows and one panel of 32 columns.
 //
 //go:noescape
-func tile7x32AVX512(tiles int, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int, next *float32, lines int)
+func tile7x32AVX512(tiles int, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int, next uintptr, lines int)
 
 // tile8x32AVX512 computes c = init + a·b for `tiles` blocks of 8 rows and one panel of 32 columns.
 //
 //go:noescape
-func tile8x32AVX512(tiles int, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int, next *float32, lines int)
+func tile8x32AVX512(tiles int, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int, next uintptr, lines int)
 
 // tile9x32AVX512 computes c = init + a·b for `tiles` blocks of 9 rows and one panel of 32 columns.
 //
 //go:noescape
-func tile9x32AVX512(tiles int, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int, next *float32, lines int)
+func tile9x32AVX512(tiles int, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int, next uintptr, lines int)
 
 // tile10x32AVX512 computes c = init + a·b for `tiles` blocks of 10 rows and one panel of 32 columns.
 //
 //go:noescape
-func tile10x32AVX512(tiles int, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int, next *float32, lines int)
+func tile10x32AVX512(tiles int, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int, next uintptr, lines int)
 
 // tile11x32AVX512 computes c = init + a·b for `tiles` blocks of 11 rows and one panel of 32 columns.
 //
 //go:noescape
-func tile11x32AVX512(tiles int, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int, next *float32, lines int)
+func tile11x32AVX512(tiles int, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int, next uintptr, lines int)
 
 // tile12x32AVX512 computes c = init + a·b for `tiles` blocks of 12 rows and one panel of 32 columns.
 //
 //go:noescape
-func tile12x32AVX512(tiles int, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int, next *float32, lines int)
+func tile12x32AVX512(tiles int, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int, next uintptr, lines int)
 
 // tile13x32AVX512 computes c = init + a·b for `tiles` blocks of 13 rows and one panel of 32 columns.
 //
 //go:noescape
-func tile13x32AVX512(tiles int, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int, next *float32, lines int)
+func tile13x32AVX512(tiles int, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int, next uintptr, lines int)
 
 // tile14x32AVX512 computes c = init + a·b for `tiles` blocks of 14 rows and one panel of 32 columns.
 //
 //go:noescape
-func tile14x32AVX512(tiles int, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int, next *float32, lines int)
+func tile14x32AVX512(tiles int, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int, next uintptr, lines int)
 
 // softmaxAVX512 raises top to the largest of x, replaces x by exp(x - top) and sums it; it fills up the last vector with zeros.
 //

@@ -4,7 +4,7 @@
 
 #include "textflag.h"
 
-// func tile1x32AVX512(tiles int, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int, next *float32, lines int)
+// func tile1x32AVX512(tiles int, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int, next uintptr, lines int)
 // Requires: AVX, AVX512F, MMX+
 TEXT ·tile1x32AVX512(SB), NOSPLIT, $0-88
 	MOVQ tiles+0(FP), AX
@@ -98,7 +98,7 @@ restEnd:
 	VZEROUPPER
 	RET
 
-// func tile2x32AVX512(tiles int, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int, next *float32, lines int)
+// func tile2x32AVX512(tiles int, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int, next uintptr, lines int)
 // Requires: AVX, AVX512F, MMX+
 TEXT ·tile2x32AVX512(SB), NOSPLIT, $0-88
 	MOVQ tiles+0(FP), AX
@@ -217,7 +217,7 @@ restEnd:
 	VZEROUPPER
 	RET
 
-// func tile3x32AVX512(tiles int, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int, next *float32, lines int)
+// func tile3x32AVX512(tiles int, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int, next uintptr, lines int)
 // Requires: AVX, AVX512F, MMX+
 TEXT ·tile3x32AVX512(SB), NOSPLIT, $0-88
 	MOVQ tiles+0(FP), AX
@@ -361,7 +361,7 @@ restEnd:
 	VZEROUPPER
 	RET
 
-// func tile4x32AVX512(tiles int, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int, next *float32, lines int)
+// func tile4x32AVX512(tiles int, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int, next uintptr, lines int)
 // Requires: AVX, AVX512F, MMX+
 TEXT ·tile4x32AVX512(SB), NOSPLIT, $0-88
 	MOVQ tiles+0(FP), AX
@@ -531,7 +531,7 @@ restEnd:
 	VZEROUPPER
 	RET
 
-// func tile5x32AVX512(tiles int, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int, next *float32, lines int)
+// func tile5x32AVX512(tiles int, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int, next uintptr, lines int)
 // Requires: AVX, AVX512F, MMX+
 TEXT ·tile5x32AVX512(SB), NOSPLIT, $0-88
 	MOVQ tiles+0(FP), AX
@@ -726,7 +726,7 @@ restEnd:
 	VZEROUPPER
 	RET
 
-// func tile6x32AVX512(tiles int, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int, next *float32, lines int)
+// func tile6x32AVX512(tiles int, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int, next uintptr, lines int)
 // Requires: AVX, AVX512F, MMX+
 TEXT ·tile6x32AVX512(SB), NOSPLIT, $0-88
 	MOVQ tiles+0(FP), AX
@@ -947,7 +947,7 @@ restEnd:
 	VZEROUPPER
 	RET
 
-// func tile7x32AVX512(tiles int, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int, next *float32, lines int)
+// func tile7x32AVX512(tiles int, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int, next uintptr, lines int)
 // Requires: AVX, AVX512F, MMX+
 TEXT ·tile7x32AVX512(SB), NOSPLIT, $0-88
 	MOVQ tiles+0(FP), AX
@@ -1193,7 +1193,7 @@ restEnd:
 	VZEROUPPER
 	RET
 
-// func tile8x32AVX512(tiles int, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int, next *float32, lines int)
+// func tile8x32AVX512(tiles int, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int, next uintptr, lines int)
 // Requires: AVX, AVX512F, MMX+
 TEXT ·tile8x32AVX512(SB), NOSPLIT, $0-88
 	MOVQ tiles+0(FP), AX
@@ -1468,7 +1468,7 @@ restEnd:
 	VZEROUPPER
 	RET
 
-// func tile9x32AVX512(tiles int, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int, next *float32, lines int)
+// func tile9x32AVX512(tiles int, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int, next uintptr, lines int)
 // Requires: AVX, AVX512F, MMX+
 TEXT ·tile9x32AVX512(SB), NOSPLIT, $0-88
 	MOVQ tiles+0(FP), AX
@@ -1768,7 +1768,7 @@ restEnd:
 	VZEROUPPER
 	RET
 
-// func tile10x32AVX512(tiles int, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int, next *float32, lines int)
+// func tile10x32AVX512(tiles int, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int, next uintptr, lines int)
 // Requires: AVX, AVX512F, MMX+
 TEXT ·tile10x32AVX512(SB), NOSPLIT, $0-88
 	MOVQ tiles+0(FP), AX
@@ -2093,7 +2093,7 @@ restEnd:
 	VZEROUPPER
 	RET
 
-// func tile11x32AVX512(tiles int, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int, next *float32, lines int)
+// func tile11x32AVX512(tiles int, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int, next uintptr, lines int)
 // Requires: AVX, AVX512F, MMX+
 TEXT ·tile11x32AVX512(SB), NOSPLIT, $0-88
 	MOVQ tiles+0(FP), AX
@@ -2443,7 +2443,7 @@ restEnd:
 	VZEROUPPER
 	RET
 
-// func tile12x32AVX512(tiles int, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int, next *float32, lines int)
+// func tile12x32AVX512(tiles int, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int, next uintptr, lines int)
 // Requires: AVX, AVX512F, MMX+
 TEXT ·tile12x32AVX512(SB), NOSPLIT, $0-88
 	MOVQ tiles+0(FP), AX
@@ -2818,7 +2818,7 @@ restEnd:
 	VZEROUPPER
 	RET
 
-// func tile13x32AVX512(tiles int, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int, next *float32, lines int)
+// func tile13x32AVX512(tiles int, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int, next uintptr, lines int)
 // Requires: AVX, AVX512F, MMX+
 TEXT ·tile13x32AVX512(SB), NOSPLIT, $0-88
 	MOVQ tiles+0(FP), AX
@@ -3218,7 +3218,7 @@ restEnd:
 	VZEROUPPER
 	RET
 
-// func tile14x32AVX512(tiles int, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int, next *float32, lines int)
+// func tile14x32AVX512(tiles int, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int, next uintptr, lines int)
 // Requires: AVX, AVX512F, MMX+
 TEXT ·tile14x32AVX512(SB), NOSPLIT, $0-88
 	MOVQ tiles+0(FP), AX

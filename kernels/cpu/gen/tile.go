@@ -30,13 +30,14 @@ const unroll = 4 // steps of k in the inner loop
 // a holds rows of k contiguous elements; b is one packed panel, k rows of n
 // elements; every element of c is ONE chain of fused multiply-adds in the order
 // of k, whatever the tile, and then one addition of init. Each tile prefetches
-// the next `lines` cache lines from next on.
+// the next `lines` cache lines from next on; next is an address and no pointer,
+// since it may lie behind the last panel, where the collector allows no pointer.
 func tile(ctx *build.Context, s set, rows int) {
 	n := 2 * s.lanes
 	width := 4 * s.lanes // bytes of a vector
 	ctx.Function(fmt.Sprintf("tile%dx%d%s", rows, n, s.name))
 	ctx.Attributes(build.NOSPLIT)
-	ctx.SignatureExpr("func(tiles, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int, next *float32, lines int)")
+	ctx.SignatureExpr("func(tiles, k int, a *float32, lda int, b *float32, c *float32, ldc int, init *float32, ldinit int, next uintptr, lines int)")
 	ctx.Doc(fmt.Sprintf("tile%dx%d%s computes c = init + a·b for `tiles` blocks of %d rows and one panel of %d columns.", rows, n, s.name, rows, n))
 	ctx.Pragma("noescape")
 
