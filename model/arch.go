@@ -50,7 +50,6 @@ const (
 	RoleGate                 // (Intermediate, Hidden), reads MLPIn
 	RoleUp                   // (Intermediate, Hidden), reads MLPIn
 	RoleDown                 // (Hidden, Intermediate), reads DownIn
-	roleEnd
 )
 
 // BiasRule says when a linear has a bias.

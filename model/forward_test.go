@@ -21,6 +21,7 @@ import (
 // Between roundings to FP32 activations nothing else differs: the largest
 // measured error is 6e-7 of the range.
 func TestForwardEqualsFloat64(t *testing.T) {
+	t.Parallel()
 	for i, s := range modeltest.Shapes() {
 		t.Run(s.Name, func(t *testing.T) {
 			t.Parallel()
@@ -45,6 +46,7 @@ func TestForwardEqualsFloat64(t *testing.T) {
 // TestEveryWeightCounts changes one tensor at a time; logits that stay would
 // mean that the forward pass does not read it.
 func TestEveryWeightCounts(t *testing.T) {
+	t.Parallel()
 	for i, s := range modeltest.Shapes() {
 		t.Run(s.Name, func(t *testing.T) {
 			t.Parallel()
@@ -81,8 +83,15 @@ func TestObserverSeesEveryPointInOrder(t *testing.T) {
 		point model.Point
 		cols  int
 	}{
-		{model.AttnIn, s.Hidden}, {model.QPre, q}, {model.KPre, kv}, {model.QPost, q}, {model.KPost, kv}, {model.V, kv},
-		{model.OIn, q}, {model.MLPIn, s.Hidden}, {model.DownIn, s.Intermediate},
+		{model.AttnIn, s.Hidden},
+		{model.QPre, q},
+		{model.KPre, kv},
+		{model.QPost, q},
+		{model.KPost, kv},
+		{model.V, kv},
+		{model.OIn, q},
+		{model.MLPIn, s.Hidden},
+		{model.DownIn, s.Intermediate},
 	}
 	windows := [][]int32{{1, 2, 3}, {4, 5}}
 	var want, got []string
@@ -230,7 +239,7 @@ func TestBrokenCheckpoints(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer r.Close()
+			t.Cleanup(func() { _ = r.Close() })
 			compute := modeltest.Compute()
 			m, err := model.New(c.Parsed(), model.FromCheckpoint(r, compute), compute)
 			if err != nil {

@@ -2,6 +2,7 @@ package model
 
 import (
 	"math"
+	"sync"
 
 	"quantize/tensor"
 )
@@ -16,6 +17,7 @@ func (r Rope) InvFreq(dim int) []float32 {
 		inv[i] = 1 / r.base(i, dim)
 	}
 	switch r.Type {
+	case RopeDefault:
 	case RopeLinear:
 		for i := range inv {
 			inv[i] /= float32(r.Factor)
@@ -75,11 +77,13 @@ func (r Rope) yarnRange(dim int) (low, high float64) {
 }
 
 // rotary holds cos and sin by position, (positions, HeadDim/2) each, grown
-// when a longer window comes.
+// when a longer window comes. All blocks of a model share it.
 type rotary struct {
-	rope     Rope
-	half     int
-	inv      []float32
+	rope Rope
+	half int
+	inv  []float32
+
+	mu       sync.Mutex
 	cos, sin []float32
 }
 
@@ -87,8 +91,10 @@ func newRotary(r Rope, headDim int) *rotary {
 	return &rotary{rope: r, half: headDim / 2, inv: r.InvFreq(headDim)}
 }
 
-// grow makes the tables reach position n-1.
-func (r *rotary) grow(n int) {
+// tables returns cos and sin of at least positions 0..n-1.
+func (r *rotary) tables(n int) (cosines, sines []float32) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	scale := float32(r.rope.AttentionFactor)
 	for p := len(r.cos) / r.half; p < n; p++ {
 		for _, f := range r.inv {
@@ -97,15 +103,16 @@ func (r *rotary) grow(n int) {
 			r.sin = append(r.sin, float32(sin)*scale)
 		}
 	}
+	return r.cos, r.sin
 }
 
 // apply rotates every head of x (M, heads*HeadDim) in place, row m by position
 // m: channel i and i + HeadDim/2 are one complex number, turned by m*inv[i].
 func (r *rotary) apply(x tensor.Matrix) {
-	r.grow(x.Rows)
+	cosines, sines := r.tables(x.Rows)
 	inParallel(x.Rows, x.Cols, func(from, to int) {
 		for m := from; m < to; m++ {
-			cos, sin := r.cos[m*r.half:(m+1)*r.half], r.sin[m*r.half:(m+1)*r.half]
+			cos, sin := cosines[m*r.half:(m+1)*r.half], sines[m*r.half:(m+1)*r.half]
 			for row := x.Row(m); len(row) > 0; row = row[2*r.half:] {
 				lo, hi := row[:r.half], row[r.half:2*r.half]
 				for i, c := range cos {

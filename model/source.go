@@ -104,7 +104,7 @@ func eachRows(src Source, name string, rows, step int, visit func(from int, m te
 	}
 	for from := 0; from < rows; from += step {
 		to := min(from+step, rows)
-		m := whole
+		var m tensor.Matrix
 		if ok {
 			var err error
 			if m, err = reader.Rows(name, from, to); err != nil {

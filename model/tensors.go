@@ -82,8 +82,9 @@ func (c *Config) Shape(role Role) (n, k int) {
 		return c.Intermediate, c.Hidden
 	case RoleDown:
 		return c.Hidden, c.Intermediate
+	default:
+		panic("model: unknown role")
 	}
-	panic("model: unknown role")
 }
 
 // Biased reports whether the linear has a bias under this config.
@@ -95,8 +96,9 @@ func (c *Config) Biased(l LinearRule) bool {
 		return c.AttentionBias
 	case IfMLPBias:
 		return c.MLPBias
+	default:
+		return false
 	}
-	return false
 }
 
 // Check compares a full-precision checkpoint with its config and returns all

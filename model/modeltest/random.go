@@ -38,6 +38,7 @@ func Random(seed uint64, s Shape) *Checkpoint {
 		for i := range data {
 			v := rng.NormFloat64()
 			switch e.Kind {
+			case model.KindEmbedding:
 			case model.KindLinear, model.KindHead:
 				v *= 1.5 / math.Sqrt(float64(e.Shape[1]))
 			case model.KindNorm:

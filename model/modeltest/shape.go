@@ -26,43 +26,45 @@ var architectures = map[string]string{
 // windows, each rope type, tied and untied.
 func Shapes() []Shape {
 	base := Shape{Family: "llama", Hidden: 32, Intermediate: 48, Layers: 2, Heads: 4, KVHeads: 1, HeadDim: 8, Vocab: 64}
-	make := func(name string, edit func(*Shape)) Shape {
+	shape := func(name string, edit func(*Shape)) Shape {
 		s := base
 		s.Name = name
 		edit(&s)
 		return s
 	}
 	return []Shape{
-		make("llama tied, 4 queries a key", func(s *Shape) { s.Tied = true }),
-		make("llama biases everywhere, no grouping", func(s *Shape) {
+		shape("llama tied, 4 queries a key", func(s *Shape) { s.Tied = true }),
+		shape("llama biases everywhere, no grouping", func(s *Shape) {
 			s.KVHeads = 4
 			s.Config = map[string]any{"attention_bias": true, "mlp_bias": true}
 		}),
-		make("llama 3 queries a key, llama3 rope", func(s *Shape) {
+		shape("llama 3 queries a key, llama3 rope", func(s *Shape) {
 			s.Heads, s.Hidden = 3, 24
 			s.Config = map[string]any{"rope_theta": 500000.0, "rope_scaling": map[string]any{
 				"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
-				"original_max_position_embeddings": 16}}
+				"original_max_position_embeddings": 16,
+			}}
 		}),
-		make("llama yarn", func(s *Shape) {
+		shape("llama yarn", func(s *Shape) {
 			s.Config = map[string]any{"rope_parameters": map[string]any{
-				"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 16}}
+				"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 16,
+			}}
 		}),
-		make("llama linear rope, wide heads", func(s *Shape) {
+		shape("llama linear rope, wide heads", func(s *Shape) {
 			s.HeadDim = 16
 			s.Config = map[string]any{"rope_scaling": map[string]any{"type": "linear", "factor": 2.0}}
 		}),
-		make("mistral window, 8 queries a key", func(s *Shape) {
+		shape("mistral window, 8 queries a key", func(s *Shape) {
 			s.Family, s.Heads, s.HeadDim = "mistral", 8, 4
 			s.Config = map[string]any{"sliding_window": 5}
 		}),
-		make("qwen2 biases, tied", func(s *Shape) { s.Family, s.KVHeads, s.Tied = "qwen2", 2, true }),
-		make("qwen2 window in the upper layer", func(s *Shape) {
+		shape("qwen2 biases, tied", func(s *Shape) { s.Family, s.KVHeads, s.Tied = "qwen2", 2, true }),
+		shape("qwen2 window in the upper layer", func(s *Shape) {
 			s.Family = "qwen2"
 			s.Config = map[string]any{"use_sliding_window": true, "sliding_window": 4, "max_window_layers": 1}
 		}),
-		make("qwen3 norms", func(s *Shape) { s.Family, s.HeadDim, s.KVHeads = "qwen3", 16, 2 }),
-		make("qwen3 norms and biases, tied", func(s *Shape) {
+		shape("qwen3 norms", func(s *Shape) { s.Family, s.HeadDim, s.KVHeads = "qwen3", 16, 2 }),
+		shape("qwen3 norms and biases, tied", func(s *Shape) {
 			s.Family, s.Tied = "qwen3", true
 			s.Config = map[string]any{"attention_bias": true}
 		}),
