@@ -50,8 +50,10 @@ func Tokens(t Tokenizer, limit int, files ...string) ([]int32, error) {
 		}
 	}
 	if len(tokens) == 0 {
-		return nil, &fault.Error{Err: ErrInvalid, Where: strings.Join(files, ", "), Found: "no tokens", Wanted: "text",
-			Hint: "give a text file, or .jsonl with a \"text\" field on each line"}
+		return nil, &fault.Error{
+			Err: ErrInvalid, Where: strings.Join(files, ", "), Found: "no tokens", Wanted: "text",
+			Hint: "give a text file, or .jsonl with a \"text\" field on each line",
+		}
 	}
 	return tokens, nil
 }
@@ -66,7 +68,7 @@ func Documents(file string) iter.Seq2[string, error] {
 			yield("", &fault.Error{Err: ErrInvalid, Where: file, Found: err.Error(), Wanted: "a readable file"})
 			return
 		}
-		defer f.Close()
+		defer func() { _ = f.Close() }() // only read
 		if strings.HasSuffix(file, ".jsonl") {
 			lines(file, f, yield)
 			return

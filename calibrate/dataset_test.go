@@ -15,7 +15,7 @@ type letters struct{}
 
 func (letters) Encode(text string, special bool) ([]int32, error) {
 	if strings.Contains(text, "!") {
-		return nil, errors.New("no token for !")
+		return nil, errors.New("no token for it")
 	}
 	var ids []int32
 	if special {

@@ -54,7 +54,7 @@ func Load(path string) (*Stats, error) {
 	if err != nil {
 		return nil, &fault.Error{Err: ErrInvalid, Where: path, Found: err.Error(), Wanted: "a statistics file"}
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // only read
 	info, err := f.Stat()
 	if err != nil {
 		return nil, fmt.Errorf("load statistics: %w", err)
@@ -135,8 +135,10 @@ type part struct {
 func (s *SiteStats) parts() []part {
 	k := []int{s.Channels()}
 	parts := []part{
-		{name: "absmax", shape: k, f32: s.AbsMax}, {name: "sum", shape: k, f64: s.Sum},
-		{name: "sum_abs", shape: k, f64: s.SumAbs}, {name: "sum_sq", shape: k, f64: s.SumSq},
+		{name: "absmax", shape: k, f32: s.AbsMax},
+		{name: "sum", shape: k, f64: s.Sum},
+		{name: "sum_abs", shape: k, f64: s.SumAbs},
+		{name: "sum_sq", shape: k, f64: s.SumSq},
 	}
 	if h := s.Hessian; h != nil {
 		parts = append(parts, part{name: "hessian", shape: []int{h.K, h.K}, f64: h.Data})

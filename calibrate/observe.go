@@ -46,9 +46,11 @@ func (s *SiteStats) add(x tensor.Matrix) {
 func (s *SiteStats) check() error {
 	for k, v := range s.SumSq {
 		if math.IsNaN(v) || math.IsInf(v, 0) {
-			return &fault.Error{Err: ErrInvalid, Where: fmt.Sprintf("layer %d, %s, channel %d", s.Site.Layer, s.Site.Point, k),
+			return &fault.Error{
+				Err: ErrInvalid, Where: fmt.Sprintf("layer %d, %s, channel %d", s.Site.Layer, s.Site.Point, k),
 				Found: fmt.Sprintf("activations with a sum of squares of %v", v), Wanted: "finite ones",
-				Hint: "the model overflows on this text, or its weights are damaged"}
+				Hint: "the model overflows on this text, or its weights are damaged",
+			}
 		}
 	}
 	return nil

@@ -35,8 +35,10 @@ func Source(r *checkpoint.Reader, c model.Compute, a packer.Arithmetic) (model.S
 	}
 	b, ok := c.(Backend)
 	if !ok {
-		return nil, &fault.Error{Err: ErrUnsupported, Where: r.Dir(), Found: "a quantized checkpoint", Wanted: "full precision",
-			Hint: "this compute has no quantized linears; use kernels/cpu or kernels/ref"}
+		return nil, &fault.Error{
+			Err: ErrUnsupported, Where: r.Dir(), Found: "a quantized checkpoint", Wanted: "full precision",
+			Hint: "this compute has no quantized linears; use kernels/cpu or kernels/ref",
+		}
 	}
 	if a != packer.LUT && a != packer.Exact && a != packer.WeightOnly {
 		return nil, unsupported(fmt.Sprintf("arithmetic %d", a), "lut, exact or weight-only")
@@ -98,8 +100,10 @@ func (s *source) Linear(name string) (model.Linear, error) {
 		return s.Source.Linear(name)
 	}
 	if n, k := w.Shape(); !slices.Equal([]int{n, k}, s.expected[name+".weight"]) {
-		return nil, &fault.Error{Err: checkpoint.ErrInvalid, Where: name, Found: fmt.Sprintf("a quantized weight of shape %v", []int{n, k}),
-			Wanted: fmt.Sprintf("%v, as config.json says", s.expected[name+".weight"])}
+		return nil, &fault.Error{
+			Err: checkpoint.ErrInvalid, Where: name, Found: fmt.Sprintf("a quantized weight of shape %v", []int{n, k}),
+			Wanted: fmt.Sprintf("%v, as config.json says", s.expected[name+".weight"]),
+		}
 	}
 	bias, err := s.bias(name + ".bias")
 	if err != nil {

@@ -62,7 +62,7 @@ func open(t *testing.T, dir string) *checkpoint.Reader {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { r.Close() })
+	t.Cleanup(func() { _ = r.Close() })
 	return r
 }
 
@@ -184,8 +184,10 @@ func TestSourceRefuses(t *testing.T) {
 	}{
 		"a compute without quantized linears": {modeltest.Compute(), packer.LUT, "", "", "quantized checkpoint"},
 		"no arithmetic":                       {ref.New(), 0, "", "", "arithmetic 0"},
-		"an FP8 KV cache": {ref.New(), packer.LUT, `"kv_cache_scheme": null`,
-			`"kv_cache_scheme": {"num_bits": 8, "type": "float", "strategy": "tensor", "dynamic": false, "symmetric": true}`, "kv_cache_scheme"},
+		"an FP8 KV cache": {
+			ref.New(), packer.LUT, `"kv_cache_scheme": null`,
+			`"kv_cache_scheme": {"num_bits": 8, "type": "float", "strategy": "tensor", "dynamic": false, "symmetric": true}`, "kv_cache_scheme",
+		},
 		"an online transform": {ref.New(), packer.LUT, `"transform_config": {}`, `"transform_config": {"config_groups": {"R1": {}}}`, "transform_config"},
 	} {
 		edited := strings.Replace(string(config), c.old, c.new, 1)

@@ -13,6 +13,7 @@ import (
 )
 
 func TestKernels(t *testing.T) {
+	t.Parallel()
 	for _, isa := range cpu.Available() {
 		t.Run(isa.String(), func(t *testing.T) {
 			t.Parallel()

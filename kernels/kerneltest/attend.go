@@ -85,7 +85,8 @@ func runAttendNaN(t *testing.T, b kernels.Backend) {
 }
 
 func attend(t *testing.T, tally *Tally, b kernels.Backend, a model.Attention, m, window int, data string, number int,
-	fill func(*rand.Rand, []float32), edit func(q, k, v *operand)) {
+	fill func(*rand.Rand, []float32), edit func(q, k, v *operand),
+) {
 	t.Helper()
 	r := seeded(number)
 	a.Window, a.Scale = window, float32(1/math.Sqrt(float64(a.HeadDim)))

@@ -15,8 +15,15 @@ import (
 // int4Shapes are (M, N, K, group): K smaller than any usual group, one group,
 // several, N and M at the edges of tiles.
 var int4Shapes = [][4]int{
-	{1, 1, 8, 8}, {3, 5, 16, 8}, {1, 17, 32, 32}, {2, 16, 128, 128}, {7, 33, 192, 64},
-	{13, 48, 384, 128}, {65, 31, 256, 128}, {5, 7, 576, 64}, {2, 3, 4864, 128},
+	{1, 1, 8, 8},
+	{3, 5, 16, 8},
+	{1, 17, 32, 32},
+	{2, 16, 128, 128},
+	{7, 33, 192, 64},
+	{13, 48, 384, 128},
+	{65, 31, 256, 128},
+	{5, 7, 576, 64},
+	{2, 3, 4864, 128},
 }
 
 // scaleKinds fill the group scales of one row.
