@@ -126,8 +126,10 @@ func (d *directory) readFile(rel string) ([]byte, error) {
 		return nil, err
 	}
 	if size > maxJSON {
-		return nil, errors.Join(&fault.Error{Err: ErrInvalid, Where: d.path(rel), Found: fmt.Sprintf("%d bytes", size),
-			Wanted: fmt.Sprintf("at most %d", maxJSON)}, f.Close())
+		return nil, errors.Join(&fault.Error{
+			Err: ErrInvalid, Where: d.path(rel), Found: fmt.Sprintf("%d bytes", size),
+			Wanted: fmt.Sprintf("at most %d", maxJSON),
+		}, f.Close())
 	}
 	data := make([]byte, size)
 	_, err = io.ReadFull(f, data)

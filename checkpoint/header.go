@@ -37,20 +37,26 @@ type placed struct {
 func readHeader(r io.ReaderAt, size int64, file string) (*header, error) {
 	var head [8]byte
 	if size < int64(len(head)) {
-		return nil, &fault.Error{Err: ErrInvalid, Where: file, Found: fmt.Sprintf("%d bytes", size),
-			Wanted: "a safetensors file, at least 8 bytes", Hint: hintDownload}
+		return nil, &fault.Error{
+			Err: ErrInvalid, Where: file, Found: fmt.Sprintf("%d bytes", size),
+			Wanted: "a safetensors file, at least 8 bytes", Hint: hintDownload,
+		}
 	}
 	if _, err := r.ReadAt(head[:], 0); err != nil {
 		return nil, readFault(file, err)
 	}
 	n := binary.LittleEndian.Uint64(head[:])
 	if n > maxHeader {
-		return nil, &fault.Error{Err: ErrInvalid, Where: file, Found: fmt.Sprintf("a header of %d bytes", n),
-			Wanted: fmt.Sprintf("at most %d", maxHeader), Hint: "is this a safetensors file?"}
+		return nil, &fault.Error{
+			Err: ErrInvalid, Where: file, Found: fmt.Sprintf("a header of %d bytes", n),
+			Wanted: fmt.Sprintf("at most %d", maxHeader), Hint: "is this a safetensors file?",
+		}
 	}
 	if int64(n) > size-8 {
-		return nil, &fault.Error{Err: ErrInvalid, Where: file, Found: fmt.Sprintf("a header of %d bytes in a file of %d", n, size),
-			Wanted: "the whole header in the file", Hint: hintDownload}
+		return nil, &fault.Error{
+			Err: ErrInvalid, Where: file, Found: fmt.Sprintf("a header of %d bytes in a file of %d", n, size),
+			Wanted: "the whole header in the file", Hint: hintDownload,
+		}
 	}
 	buf := make([]byte, n)
 	if _, err := r.ReadAt(buf, 8); err != nil {
@@ -98,8 +104,10 @@ func parseHeader(buf []byte, file string) (*header, error) {
 			}
 			d, err := tensor.ParseDType(name)
 			if err != nil {
-				return nil, &fault.Error{Err: ErrInvalid, Where: where, Found: "dtype " + quote(name),
-					Wanted: "one of " + knownDTypes(), Hint: "convert the tensor to a dtype of this list"}
+				return nil, &fault.Error{
+					Err: ErrInvalid, Where: where, Found: "dtype " + quote(name),
+					Wanted: "one of " + knownDTypes(), Hint: "convert the tensor to a dtype of this list",
+				}
 			}
 			dtypes[f.key] = d
 			if d == tensor.F8E4M3 || d == tensor.F8E5M2 {
@@ -128,9 +136,11 @@ func parseHeader(buf []byte, file string) (*header, error) {
 		bytes, ok := size(p.Shape, p.DType.Bytes())
 		begin, end := t.DataOffsets[0], t.DataOffsets[1]
 		if !ok || begin > end || end > math.MaxInt64 || end-begin != uint64(bytes) {
-			return nil, &fault.Error{Err: ErrInvalid, Where: tensorIn(name, file),
+			return nil, &fault.Error{
+				Err: ErrInvalid, Where: tensorIn(name, file),
 				Found:  fmt.Sprintf("data_offsets [%d, %d]", begin, end),
-				Wanted: fmt.Sprintf("%s bytes for %v %v", product(bytes, ok), p.DType, p.Shape)}
+				Wanted: fmt.Sprintf("%s bytes for %v %v", product(bytes, ok), p.DType, p.Shape),
+			}
 		}
 		p.offset = int64(begin)
 		h.tensors = append(h.tensors, p)
@@ -153,9 +163,11 @@ func (h *header) place(start, size int64, file string) error {
 			if t.offset < end {
 				what = "an overlap"
 			}
-			return &fault.Error{Err: ErrInvalid, Where: tensorIn(t.Name, file),
+			return &fault.Error{
+				Err: ErrInvalid, Where: tensorIn(t.Name, file),
 				Found: fmt.Sprintf("%s: data begin at offset %d", what, t.offset), Wanted: fmt.Sprintf("%d, where the tensor before ends", end),
-				Hint: "write the file again with a current safetensors library"}
+				Hint: "write the file again with a current safetensors library",
+			}
 		}
 		end += t.Bytes() // no overflow: the parser's end fits int64
 		t.offset += start
@@ -165,8 +177,10 @@ func (h *header) place(start, size int64, file string) error {
 		if end < size-start {
 			hint = "bytes follow the last tensor; write the file again with a current safetensors library"
 		}
-		return &fault.Error{Err: ErrInvalid, Where: file, Found: fmt.Sprintf("%d bytes", size),
-			Wanted: fmt.Sprintf("%d bytes of header and %d of tensors", start, end), Hint: hint}
+		return &fault.Error{
+			Err: ErrInvalid, Where: file, Found: fmt.Sprintf("%d bytes", size),
+			Wanted: fmt.Sprintf("%d bytes of header and %d of tensors", start, end), Hint: hint,
+		}
 	}
 	return nil
 }

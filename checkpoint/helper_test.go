@@ -107,8 +107,11 @@ func wantEmpty(t *testing.T, dir string) {
 // sample has a tensor of every dtype, a scalar and an empty one.
 func sample() []Info {
 	infos := []Info{
-		{"model.layers.10.w", tensor.BF16, []int{3, 5}}, {"model.layers.2.w", tensor.BF16, []int{3, 5}},
-		{"scalar", tensor.F32, []int{}}, {"empty", tensor.I32, []int{0, 4}}, {"a \"name\" <&> é", tensor.F64, []int{2}},
+		{"model.layers.10.w", tensor.BF16, []int{3, 5}},
+		{"model.layers.2.w", tensor.BF16, []int{3, 5}},
+		{"scalar", tensor.F32, []int{}},
+		{"empty", tensor.I32, []int{0, 4}},
+		{"a \"name\" <&> é", tensor.F64, []int{2}},
 	}
 	for d := tensor.Bool; d <= tensor.U64; d++ {
 		infos = append(infos, Info{"dtype." + d.String(), d, []int{7, 2}})

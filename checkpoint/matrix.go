@@ -46,8 +46,10 @@ func (r *Reader) rows(name string, from, to int) (tensor.Matrix, error) {
 		return tensor.Matrix{}, &fault.Error{Err: ErrInvalid, Where: where, Found: fmt.Sprintf("shape %v", l.Shape), Wanted: "one or two dimensions"}
 	}
 	if !l.DType.IsFloat() {
-		return tensor.Matrix{}, &fault.Error{Err: ErrInvalid, Where: where, Found: "dtype " + l.DType.String(), Wanted: "a floating-point dtype",
-			Hint: "is the checkpoint quantized already?"}
+		return tensor.Matrix{}, &fault.Error{
+			Err: ErrInvalid, Where: where, Found: "dtype " + l.DType.String(), Wanted: "a floating-point dtype",
+			Hint: "is the checkpoint quantized already?",
+		}
 	}
 	if l.Elements() == 0 {
 		return tensor.Matrix{}, &fault.Error{Err: ErrInvalid, Where: where, Found: fmt.Sprintf("shape %v", l.Shape), Wanted: "at least one element"}
@@ -73,9 +75,11 @@ func (r *Reader) rows(name string, from, to int) (tensor.Matrix, error) {
 		if i := notFinite(part); i >= 0 {
 			v := part[i]
 			i += first + at
-			return tensor.Matrix{}, &fault.Error{Err: ErrInvalid, Where: where,
+			return tensor.Matrix{}, &fault.Error{
+				Err: ErrInvalid, Where: where,
 				Found:  fmt.Sprintf("%v at element %d (row %d, column %d)", v, i, i/cols, i%cols),
-				Wanted: "finite weights", Hint: "the checkpoint is damaged, or was saved after training diverged"}
+				Wanted: "finite weights", Hint: "the checkpoint is damaged, or was saved after training diverged",
+			}
 		}
 	}
 	return m, nil

@@ -64,8 +64,10 @@ func plan(tensors []Info, limit int64, metadata map[string]string) ([]planned, e
 		}
 		s.layOut(g, metadata)
 		if len(s.head)-8 > maxHeader {
-			return nil, &fault.Error{Err: ErrInvalid, Where: s.file, Found: fmt.Sprintf("a header of %d bytes", len(s.head)-8),
-				Wanted: fmt.Sprintf("at most %d", maxHeader), Hint: "choose smaller shards"}
+			return nil, &fault.Error{
+				Err: ErrInvalid, Where: s.file, Found: fmt.Sprintf("a header of %d bytes", len(s.head)-8),
+				Wanted: fmt.Sprintf("at most %d", maxHeader), Hint: "choose smaller shards",
+			}
 		}
 	}
 	return shards, nil
@@ -74,8 +76,10 @@ func plan(tensors []Info, limit int64, metadata map[string]string) ([]planned, e
 func checkInfo(t Info) error {
 	_, ok := size(t.Shape, t.DType.Bytes())
 	if t.Name == "" || t.Name == metadataKey || t.DType == tensor.Unset || !ok {
-		return &fault.Error{Err: ErrInvalid, Where: "tensor " + quote(t.Name), Found: fmt.Sprintf("%v %v", t.DType, t.Shape),
-			Wanted: "a name, a dtype and dimensions whose product fits"}
+		return &fault.Error{
+			Err: ErrInvalid, Where: "tensor " + quote(t.Name), Found: fmt.Sprintf("%v %v", t.DType, t.Shape),
+			Wanted: "a name, a dtype and dimensions whose product fits",
+		}
 	}
 	return nil
 }

@@ -95,8 +95,10 @@ func (r *Reader) readIndex() (map[string]string, error) {
 		return nil, err
 	}
 	if !r.root.exists(singleFile) {
-		return nil, &fault.Error{Err: ErrInvalid, Where: r.dir, Found: "neither " + singleFile + " nor " + indexFile,
-			Wanted: "a Hugging Face directory with safetensors weights", Hint: "convert .bin or .pth weights to safetensors first"}
+		return nil, &fault.Error{
+			Err: ErrInvalid, Where: r.dir, Found: "neither " + singleFile + " nor " + indexFile,
+			Wanted: "a Hugging Face directory with safetensors weights", Hint: "convert .bin or .pth weights to safetensors first",
+		}
 	}
 	return nil, nil
 }
@@ -121,8 +123,10 @@ func (r *Reader) openShard(file string, index map[string]string) error {
 			if other := index[t.Name]; other != "" {
 				found = "a tensor that the index places in " + other
 			}
-			return &fault.Error{Err: ErrInvalid, Where: tensorIn(t.Name, r.root.path(file)), Found: found,
-				Wanted: "shards and " + indexFile + " that agree", Hint: hintIndex}
+			return &fault.Error{
+				Err: ErrInvalid, Where: tensorIn(t.Name, r.root.path(file)), Found: found,
+				Wanted: "shards and " + indexFile + " that agree", Hint: hintIndex,
+			}
 		}
 		r.where[t.Name] = location{t, s}
 	}
@@ -133,8 +137,10 @@ func (r *Reader) openShard(file string, index map[string]string) error {
 func (r *Reader) demand(index map[string]string) error {
 	for _, name := range slices.Sorted(maps.Keys(index)) {
 		if !r.Has(name) {
-			return &fault.Error{Err: ErrInvalid, Where: tensorIn(name, r.root.path(index[name])),
-				Found: "no such tensor in the shard", Wanted: "what " + indexFile + " says", Hint: hintIndex}
+			return &fault.Error{
+				Err: ErrInvalid, Where: tensorIn(name, r.root.path(index[name])),
+				Found: "no such tensor in the shard", Wanted: "what " + indexFile + " says", Hint: hintIndex,
+			}
 		}
 	}
 	return nil
@@ -193,8 +199,10 @@ func (r *Reader) File(name string) string {
 func (r *Reader) find(name string) (location, error) {
 	l, ok := r.where[name]
 	if !ok {
-		return l, &fault.Error{Err: ErrInvalid, Where: tensorIn(name, r.dir), Found: "no such tensor",
-			Wanted: "one that config.json asks for", Hint: "the checkpoint is incomplete or of another architecture"}
+		return l, &fault.Error{
+			Err: ErrInvalid, Where: tensorIn(name, r.dir), Found: "no such tensor",
+			Wanted: "one that config.json asks for", Hint: "the checkpoint is incomplete or of another architecture",
+		}
 	}
 	return l, nil
 }
@@ -221,7 +229,7 @@ func (r *Reader) readAt(l location, buf []byte, offset int64) error {
 }
 
 func noEOF(err error) error {
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF
 	}
 	return err

@@ -112,8 +112,10 @@ func (w *Writer) Add(name string, data []byte) error {
 	}
 	if int64(len(data)) != p.Bytes() {
 		w.unclaim(name)
-		return &fault.Error{Err: ErrInvalid, Where: "tensor " + quote(name), Found: fmt.Sprintf("%d bytes", len(data)),
-			Wanted: fmt.Sprintf("%d for %v %v", p.Bytes(), p.DType, p.Shape)}
+		return &fault.Error{
+			Err: ErrInvalid, Where: "tensor " + quote(name), Found: fmt.Sprintf("%d bytes", len(data)),
+			Wanted: fmt.Sprintf("%d for %v %v", p.Bytes(), p.DType, p.Shape),
+		}
 	}
 	if _, err := w.files[p.shard].WriteAt(data, p.offset); err != nil {
 		return w.fail(w.shards[p.shard].file, err)
@@ -136,8 +138,10 @@ func (w *Writer) Copy(r *Reader, name string) error {
 	}
 	if l.DType != p.DType || !slices.Equal(l.Shape, p.Shape) {
 		w.unclaim(name)
-		return &fault.Error{Err: ErrInvalid, Where: tensorIn(name, r.File(name)), Found: fmt.Sprintf("%v %v", l.DType, l.Shape),
-			Wanted: fmt.Sprintf("%v %v", p.DType, p.Shape)}
+		return &fault.Error{
+			Err: ErrInvalid, Where: tensorIn(name, r.File(name)), Found: fmt.Sprintf("%v %v", l.DType, l.Shape),
+			Wanted: fmt.Sprintf("%v %v", p.DType, p.Shape),
+		}
 	}
 	sum := sha256.New()
 	buf := make([]byte, min(chunk, int(l.Bytes())))
@@ -227,8 +231,10 @@ func (w *Writer) Commit() error {
 		return err
 	}
 	if len(missing) > 0 {
-		return &fault.Error{Err: ErrInvalid, Where: w.stage.Out(), Found: fmt.Sprintf("%d of %d tensors not written: %s", len(missing), len(w.places), few(missing)),
-			Wanted: "all of them"}
+		return &fault.Error{
+			Err: ErrInvalid, Where: w.stage.Out(), Found: fmt.Sprintf("%d of %d tensors not written: %s", len(missing), len(w.places), few(missing)),
+			Wanted: "all of them",
+		}
 	}
 	if err := w.writeFile(indexFile, bytes.NewReader(indexJSON(w.shards))); err != nil {
 		return err

@@ -39,7 +39,7 @@ type source struct {
 
 func (s source) Read(p []byte) (int, error) {
 	n, err := s.Reader.Read(p)
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		err = readFault(s.path, err)
 	}
 	return n, err
@@ -47,8 +47,10 @@ func (s source) Read(p []byte) (int, error) {
 
 func checkRel(rel string) error {
 	if !fs.ValidPath(rel) || rel == "." || !filepath.IsLocal(filepath.FromSlash(rel)) {
-		return &fault.Error{Err: ErrInvalid, Where: "file " + quote(rel), Found: "a path that is not plain and relative",
-			Wanted: "one inside the directory, like config.json"}
+		return &fault.Error{
+			Err: ErrInvalid, Where: "file " + quote(rel), Found: "a path that is not plain and relative",
+			Wanted: "one inside the directory, like config.json",
+		}
 	}
 	return nil
 }

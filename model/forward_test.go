@@ -19,7 +19,7 @@ import (
 
 // TestForwardEqualsFloat64 compares with the separate float64 forward pass.
 // Between roundings to FP32 activations nothing else differs: the largest
-// measured error is 6e-7 of the range.
+// measured error is 1.8e-6 of the range.
 func TestForwardEqualsFloat64(t *testing.T) {
 	t.Parallel()
 	for i, s := range modeltest.Shapes() {
@@ -38,6 +38,8 @@ func TestForwardEqualsFloat64(t *testing.T) {
 			}
 			if !(diff <= 1e-5*span) {
 				t.Errorf("largest difference %.3g of %.3g", diff, span)
+			} else {
+				t.Logf("largest difference %.2g of the range", diff/span)
 			}
 		})
 	}

@@ -33,6 +33,8 @@ func Decode(dst []float32, src []byte, d DType) error {
 		for i, b := range src[:len(dst)] {
 			dst[i] = e5m2Values[b]
 		}
+	default:
+		panic("tensor: a type that checkBulk should have refused")
 	}
 	return nil
 }
@@ -62,6 +64,8 @@ func Encode(dst []byte, src []float32, d DType) error {
 		for i, x := range src[:len(dst)] {
 			dst[i] = E5M2(x)
 		}
+	default:
+		panic("tensor: a type that checkBulk should have refused")
 	}
 	return nil
 }

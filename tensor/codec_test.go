@@ -145,8 +145,10 @@ func TestOverflow(t *testing.T) {
 			x    float32
 			want uint16
 		}{
-			{next(float32(tie), 0), f.maxCode()}, {float32(tie), over},
-			{math.MaxFloat32, over}, {infinity(1), over},
+			{next(float32(tie), 0), f.maxCode()},
+			{float32(tie), over},
+			{math.MaxFloat32, over},
+			{infinity(1), over},
 		} {
 			if got := f.encode(c.x); got != c.want {
 				t.Errorf("%g: got %#x, want %#x", c.x, got, c.want)
@@ -166,14 +168,35 @@ func TestGoldenCodes(t *testing.T) {
 		x      float32
 		want   uint16
 	}{
-		{"E4M3", 1, 0x38}, {"E4M3", -1, 0xB8}, {"E4M3", 448, 0x7E}, {"E4M3", 0x1p-6, 0x08}, {"E4M3", 0x1p-9, 0x01},
-		{"E4M3", 0, 0x00}, {"E4M3", float32(math.Copysign(0, -1)), 0x80}, {"E4M3", nan, 0x7F},
-		{"E4M3", 0x1p-10, 0x00}, {"E4M3", 0x1.8p-9, 0x02}, // ties: half and one and a half of the smallest subnormal
-		{"E4M3", 464, 0x7E}, {"E4M3", 465, 0x7E}, {"E4M3", -1e30, 0xFE},
+		{"E4M3", 1, 0x38},
+		{"E4M3", -1, 0xB8},
+		{"E4M3", 448, 0x7E},
+		{"E4M3", 0x1p-6, 0x08},
+		{"E4M3", 0x1p-9, 0x01},
+		{"E4M3", 0, 0x00},
+		{"E4M3", float32(math.Copysign(0, -1)), 0x80},
+		{"E4M3", nan, 0x7F},
+		{"E4M3", 0x1p-10, 0x00},
+		{"E4M3", 0x1.8p-9, 0x02}, // ties: half and one and a half of the smallest subnormal
+		{"E4M3", 464, 0x7E},
+		{"E4M3", 465, 0x7E},
+		{"E4M3", -1e30, 0xFE},
 		{"E4M3", math.SmallestNonzeroFloat32, 0x00},
-		{"E5M2", 1, 0x3C}, {"E5M2", 57344, 0x7B}, {"E5M2", 61440, 0x7B}, {"E5M2", 0x1p-16, 0x01}, {"E5M2", 0x1p-17, 0x00}, {"E5M2", nan, 0x7F},
-		{"BF16", 1, 0x3F80}, {"BF16", 1 + 0x1p-8, 0x3F80}, {"BF16", 1 + 0x3p-8, 0x3F82}, {"BF16", math.Float32frombits(0x7F800001), 0x7FC0},
-		{"F16", 1, 0x3C00}, {"F16", 65519.996, 0x7BFF}, {"F16", 65520, 0x7C00}, {"F16", 0x1p-25, 0x0000}, {"F16", 0x1p-24, 0x0001},
+		{"E5M2", 1, 0x3C},
+		{"E5M2", 57344, 0x7B},
+		{"E5M2", 61440, 0x7B},
+		{"E5M2", 0x1p-16, 0x01},
+		{"E5M2", 0x1p-17, 0x00},
+		{"E5M2", nan, 0x7F},
+		{"BF16", 1, 0x3F80},
+		{"BF16", 1 + 0x1p-8, 0x3F80},
+		{"BF16", 1 + 0x3p-8, 0x3F82},
+		{"BF16", math.Float32frombits(0x7F800001), 0x7FC0},
+		{"F16", 1, 0x3C00},
+		{"F16", 65519.996, 0x7BFF},
+		{"F16", 65520, 0x7C00},
+		{"F16", 0x1p-25, 0x0000},
+		{"F16", 0x1p-24, 0x0001},
 	} {
 		for _, f := range formats {
 			if f.name != c.format {

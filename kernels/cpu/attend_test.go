@@ -62,8 +62,16 @@ func TestAttendAcrossBlocks(t *testing.T) {
 	everyISA(t, func(t *testing.T, isa ISA) {
 		worst := 0.0
 		for n, s := range []struct{ tokens, window, dim int }{
-			{blockKeys, 0, 64}, {2*blockKeys + 1, 0, 64}, {1000, 0, 33}, {1000, 1, 16}, {1000, 2, 16},
-			{900, blockQueries, 64}, {900, blockKeys, 64}, {900, blockKeys + 1, 40}, {1000, 899, 8}, {97, 96, 128},
+			{blockKeys, 0, 64},
+			{2*blockKeys + 1, 0, 64},
+			{1000, 0, 33},
+			{1000, 1, 16},
+			{1000, 2, 16},
+			{900, blockQueries, 64},
+			{900, blockKeys, 64},
+			{900, blockKeys + 1, 40},
+			{1000, 899, 8},
+			{97, 96, 128},
 		} {
 			a := model.Attention{Heads: 3, KVHeads: 1, HeadDim: s.dim, Scale: float32(1 / math.Sqrt(float64(s.dim))), Window: s.window}
 			x := attend(t, NewISA(isa, 2), a, s.tokens, uint64(n))

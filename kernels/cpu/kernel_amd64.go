@@ -20,7 +20,8 @@ func kernelFor(isa ISA) *kernel {
 
 var avx2Kernel = kernel{
 	isa: AVX2, rows: 6, cols: 16, blockK: 384, blockM: 192,
-	tiles: []tileFunc{nil,
+	tiles: []tileFunc{
+		nil,
 		tile1x16AVX2, tile2x16AVX2, tile3x16AVX2, tile4x16AVX2, tile5x16AVX2, tile6x16AVX2,
 	},
 	lanes: 8, softmax: softmaxAVX2, siluMul: siluMulAVX2, normMul: normMulAVX2,
@@ -29,7 +30,8 @@ var avx2Kernel = kernel{
 
 var avx512Kernel = kernel{
 	isa: AVX512, rows: 14, cols: 32, blockK: 256, blockM: 336,
-	tiles: []tileFunc{nil,
+	tiles: []tileFunc{
+		nil,
 		tile1x32AVX512, tile2x32AVX512, tile3x32AVX512, tile4x32AVX512, tile5x32AVX512,
 		tile6x32AVX512, tile7x32AVX512, tile8x32AVX512, tile9x32AVX512, tile10x32AVX512,
 		tile11x32AVX512, tile12x32AVX512, tile13x32AVX512, tile14x32AVX512,
