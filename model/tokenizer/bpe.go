@@ -3,10 +3,11 @@ package tokenizer
 import (
 	"encoding/json"
 	"fmt"
-	"quantize/internal/fault"
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"quantize/internal/fault"
 )
 
 // maxVocab bounds token ids: tables are allocated by the largest one.

@@ -3,6 +3,7 @@ package tokenizer
 import (
 	"errors"
 	"fmt"
+
 	"quantize/internal/fault"
 )
 

@@ -4,10 +4,11 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"quantize/internal/fault"
 	"strings"
 	"sync"
 	"testing"
+
+	"quantize/internal/fault"
 
 	"github.com/google/go-cmp/cmp"
 )

@@ -2,9 +2,10 @@ package tokenizer
 
 import (
 	"errors"
-	"quantize/internal/fault"
 	"strings"
 	"time"
+
+	"quantize/internal/fault"
 
 	"github.com/dlclark/regexp2/v2"
 )

@@ -7,9 +7,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"quantize/internal/fault"
 	"strings"
 	"sync"
+
+	"quantize/internal/fault"
 )
 
 // maxFile bounds tokenizer.json; the largest in use are about 35 MB.
