@@ -4,9 +4,10 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"quantize/internal/fault"
 	"slices"
 	"strings"
+
+	"quantize/internal/fault"
 )
 
 const configKey = "quantization_config"

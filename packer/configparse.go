@@ -5,8 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"quantize/internal/fault"
 	"slices"
+
+	"quantize/internal/fault"
 )
 
 // largestConfig bounds what is parsed: a config.json has a few kilobytes.

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+
 	"quantize/checkpoint"
 	"quantize/internal/fault"
 	"quantize/model"

@@ -8,13 +8,14 @@ import (
 	"math"
 	"os"
 	"path/filepath"
-	"quantize/checkpoint"
-	"quantize/tensor"
 	"reflect"
 	"runtime"
 	"slices"
 	"strings"
 	"testing"
+
+	"quantize/checkpoint"
+	"quantize/tensor"
 
 	"github.com/google/go-cmp/cmp"
 )

@@ -7,11 +7,12 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
+	"testing"
+
 	"quantize/checkpoint"
 	"quantize/model"
 	"quantize/tensor"
-	"slices"
-	"testing"
 )
 
 // contents is a whole checkpoint in memory, for making and for damaging one.

@@ -3,6 +3,7 @@ package packer
 import (
 	"fmt"
 	"math"
+
 	"quantize/internal/fault"
 	"quantize/tensor"
 )

@@ -4,8 +4,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"math"
-	"quantize/tensor"
 	"testing"
+
+	"quantize/tensor"
 )
 
 func FuzzParseManifest(f *testing.F) {

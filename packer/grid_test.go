@@ -2,8 +2,9 @@ package packer
 
 import (
 	"math"
-	"quantize/tensor"
 	"testing"
+
+	"quantize/tensor"
 )
 
 // e4m3 is the value of the nearest E4M3 number, saturating, in the words of the

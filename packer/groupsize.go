@@ -2,8 +2,9 @@ package packer
 
 import (
 	"fmt"
-	"quantize/internal/fault"
 	"strings"
+
+	"quantize/internal/fault"
 )
 
 // LinearShape names a linear layer and gives its output and input features.

@@ -4,12 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"quantize/checkpoint"
-	"quantize/internal/fault"
-	"quantize/tensor"
 	"runtime"
 	"sync"
 	"sync/atomic"
+
+	"quantize/checkpoint"
+	"quantize/internal/fault"
+	"quantize/tensor"
 )
 
 // ErrInvalid marks a weight or a quantized checkpoint that cannot be used. It is

@@ -3,8 +3,9 @@ package packer
 import (
 	"math"
 	"math/rand/v2"
-	"quantize/tensor"
 	"testing"
+
+	"quantize/tensor"
 )
 
 // gaussian and studentT5 are the two kinds of weights for which the package's

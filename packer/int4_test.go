@@ -3,9 +3,10 @@ package packer
 import (
 	"errors"
 	"math"
-	"quantize/tensor"
 	"runtime"
 	"testing"
+
+	"quantize/tensor"
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"

@@ -2,9 +2,10 @@ package packer
 
 import (
 	"encoding/binary"
+	"slices"
+
 	"quantize/checkpoint"
 	"quantize/tensor"
-	"slices"
 )
 
 // layout lists the tensors that replace P.weight of a linear under scheme s.

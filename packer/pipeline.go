@@ -3,8 +3,9 @@ package packer
 import (
 	"context"
 	"fmt"
-	"quantize/tensor"
 	"sync"
+
+	"quantize/tensor"
 )
 
 // run streams all tensors. Four goroutines work side by side,

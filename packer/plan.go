@@ -2,10 +2,11 @@ package packer
 
 import (
 	"fmt"
+	"slices"
+
 	"quantize/checkpoint"
 	"quantize/internal/fault"
 	"quantize/model"
-	"slices"
 )
 
 // exportPlan is everything that is known before the first weight is read.

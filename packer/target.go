@@ -2,10 +2,11 @@ package packer
 
 import (
 	"fmt"
-	"quantize/internal/fault"
 	"regexp"
 	"slices"
 	"strings"
+
+	"quantize/internal/fault"
 )
 
 // matcher is a compiled target or ignore list.

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
 	"quantize/checkpoint"
 	"quantize/internal/fault"
 	"quantize/model"

@@ -9,10 +9,11 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"quantize/tensor"
 	"strings"
 	"sync"
 	"testing"
+
+	"quantize/tensor"
 )
 
 // exported is a fresh quantized checkpoint in memory.

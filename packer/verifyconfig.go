@@ -5,8 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"quantize/model"
 	"slices"
+
+	"quantize/model"
 )
 
 // index checks what opening the checkpoint does not: the index is there, its

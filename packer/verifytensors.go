@@ -2,10 +2,11 @@ package packer
 
 import (
 	"fmt"
-	"quantize/checkpoint"
-	"quantize/model"
 	"slices"
 	"strings"
+
+	"quantize/checkpoint"
+	"quantize/model"
 )
 
 // ignored finds out which linears the configuration quantizes, and whether the
