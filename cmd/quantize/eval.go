@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"unicode/utf8"
 
 	"github.com/spf13/cobra"
@@ -22,7 +23,7 @@ type evalOptions struct {
 	base       string
 	window     int
 	windows    int
-	arithmetic string
+	arithmetic []string // readings; none: those the configuration means
 }
 
 // evalResult is the result of eval. A W4A8 checkpoint has two readings, and the
@@ -43,7 +44,7 @@ also KL divergence, top-1 agreement and the paired 95 % interval of the ratio.
 
 A W4A8 checkpoint is evaluated under both readings of its codes: lut, the table
 of vLLM's kernel, and exact, the products q*scale that transformers forms.
---arithmetic weight-only reads it as OUT/w4a16/config.json does.`,
+--arithmetic takes other readings: weight-only is OUT/w4a16/config.json.`,
 		Example: `  quantize eval out --base SmolLM2-135M --text wiki.txt --windows 20`,
 		Args:    oneArg("MODEL, a checkpoint directory"),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -61,15 +62,15 @@ of vLLM's kernel, and exact, the products q*scale that transformers forms.
 	c.Flags().StringVar(&o.base, "base", "", "full-precision checkpoint to compare with")
 	c.Flags().IntVar(&o.window, "window", 0, "tokens of a window (default 2048, or the trained context if that is less)")
 	c.Flags().IntVar(&o.windows, "windows", 0, "the first so many windows (default all)")
-	c.Flags().StringVar(&o.arithmetic, "arithmetic", "", "only this reading: lut, exact or weight-only")
+	c.Flags().StringSliceVar(&o.arithmetic, "arithmetic", nil, "only these readings: lut, exact, weight-only")
 	return c
 }
 
-// arithmetics are the readings by name, in the order they are reported.
-var arithmetics = []struct {
-	name  string
-	value packer.Arithmetic
-}{{"lut", packer.LUT}, {"exact", packer.Exact}, {"weight-only", packer.WeightOnly}}
+// arithmetics are the readings by name; full precision and FP8 have one.
+var arithmetics = map[string]packer.Arithmetic{
+	"lut": packer.LUT, "exact": packer.Exact, "weight-only": packer.WeightOnly,
+	"bf16": packer.WeightOnly, "fp8": packer.Exact,
+}
 
 // evaluate runs eval: the candidates are the readings of one checkpoint.
 func (e *env) evaluate(ctx context.Context, dir string, o evalOptions) (*evalResult, error) {
@@ -99,7 +100,7 @@ func (e *env) evaluate(ctx context.Context, dir string, o evalOptions) (*evalRes
 		}
 		defer b.close()
 		var base []eval.Candidate
-		if base, err = b.candidates(o.base, ""); err != nil {
+		if base, err = b.candidates(o.base, nil); err != nil {
 			return nil, err
 		}
 		reports, err = eval.Compare(ctx, base[0], candidates, tokens, options)
@@ -115,22 +116,15 @@ func (e *env) evaluate(ctx context.Context, dir string, o evalOptions) (*evalRes
 }
 
 // candidates are the readings of the checkpoint that are evaluated; wanted
-// names one, "" takes those its config.json means.
-func (l *loaded) candidates(dir, wanted string) ([]eval.Candidate, error) {
-	var names []string
-	switch scheme := l.scheme(); {
-	case scheme == "bf16" && wanted == "":
-		names = []string{"bf16"}
-	case scheme == "fp8" && wanted == "":
-		names = []string{"fp8"}
-	case scheme == "w4a8" && wanted == "":
-		names = []string{"lut", "exact"}
-	case scheme == "w4a16" && (wanted == "" || wanted == "weight-only"):
-		names = []string{"weight-only"}
-	case scheme == "w4a8":
-		names = []string{wanted}
-	default:
-		return nil, &usageError{fmt.Errorf("%s is %s: it has one reading; leave --arithmetic out", dir, scheme)}
+// names them, none takes those its config.json means.
+func (l *loaded) candidates(dir string, wanted []string) ([]eval.Candidate, error) {
+	scheme := l.scheme()
+	names := map[string][]string{"bf16": {"bf16"}, "fp8": {"fp8"}, "w4a16": {"weight-only"}, "w4a8": {"lut", "exact"}}[scheme]
+	if len(wanted) > 0 {
+		if scheme != "w4a8" && !slices.Equal(wanted, names) {
+			return nil, &usageError{fmt.Errorf("%s is %s: it has one reading; leave --arithmetic out", dir, scheme)}
+		}
+		names = wanted
 	}
 	head, err := l.headID()
 	if err != nil {
@@ -138,18 +132,9 @@ func (l *loaded) candidates(dir, wanted string) ([]eval.Candidate, error) {
 	}
 	var out []eval.Candidate
 	for _, name := range names {
-		a := packer.WeightOnly
-		known := name == "bf16" || name == "fp8"
-		for _, x := range arithmetics {
-			if x.name == name {
-				a, known = x.value, true
-			}
-		}
-		if !known {
+		a, ok := arithmetics[name]
+		if !ok {
 			return nil, &usageError{fmt.Errorf("--arithmetic: found %q, wanted lut, exact or weight-only", name)}
-		}
-		if name == "fp8" {
-			a = packer.Exact
 		}
 		m, err := l.model(a)
 		if err != nil {

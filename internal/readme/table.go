@@ -35,8 +35,9 @@ type results struct {
 	Name, Date, Commit, Machine, Command string
 	Windows                              int
 	Run                                  *job
-	Eval, W4A16                          *evaluation
+	Eval                                 *evaluation
 	Transformers                         *struct {
+		Windows         int
 		Perplexity      float64
 		TokensPerSecond float64 `json:"tokens_per_second"`
 	}
@@ -84,7 +85,7 @@ func render(dir string) ([]byte, error) {
 		}
 		fmt.Fprintf(&notes, "%s: `%s`, %d windows of %d tokens, %s, %s, commit %s", r.Name, r.Command, r.Windows, window, r.Machine, r.Date, r.Commit)
 		if r.Transformers != nil {
-			fmt.Fprintf(&notes, "; transformers' bf16 perplexity %.4f", r.Transformers.Perplexity)
+			fmt.Fprintf(&notes, "; transformers: %d windows, bf16 perplexity %.4f", r.Transformers.Windows, r.Transformers.Perplexity)
 		}
 		notes.WriteString(".<br>\n")
 	}
@@ -115,11 +116,7 @@ func (r *results) rows(w *bytes.Buffer) {
 	if r.Transformers != nil {
 		speed = r.Transformers.TokensPerSecond
 	}
-	readings := r.Eval.all()
-	if r.W4A16 != nil {
-		readings = append(readings, r.W4A16.all()...)
-	}
-	for _, e := range readings {
+	for _, e := range r.Eval.all() {
 		row(w, r.Name, r.Run.Recipe, r.Run, e, speed)
 	}
 }
