@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"quantize/internal/atomicfile"
 )
@@ -14,21 +15,18 @@ import (
 //go:embed demo/model demo/calibration.txt demo/evaluation.txt
 var demoFiles embed.FS
 
-// unpackDemo writes the model to dir/base and the texts to dir; what is there
-// already and equal is left, anything else at these names is replaced.
+// unpackDemo writes the model to dir/base and the texts to dir, over what an
+// earlier demo left there.
 func unpackDemo(dir string) error {
 	return fs.WalkDir(demoFiles, "demo", func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
-		rel, err := filepath.Rel("demo", path)
-		if err != nil {
-			return err
+		name := strings.TrimPrefix(path, "demo")
+		if rest, ok := strings.CutPrefix(name, "/model"); ok {
+			name = "/base" + rest
 		}
-		if rest, ok := under(rel, "model"); ok {
-			rel = filepath.Join("base", rest)
-		}
-		to := filepath.Join(dir, rel)
+		to := filepath.Join(dir, filepath.FromSlash(name))
 		if d.IsDir() {
 			return os.MkdirAll(to, 0o755)
 		}
@@ -38,13 +36,4 @@ func unpackDemo(dir string) error {
 		}
 		return atomicfile.Write(to, data)
 	})
-}
-
-// under reports whether rel is folder or inside it, and where.
-func under(rel, folder string) (string, bool) {
-	rest, err := filepath.Rel(folder, rel)
-	if err != nil || rest == ".." || len(rest) > 2 && rest[:3] == ".."+string(filepath.Separator) {
-		return "", false
-	}
-	return rest, true
 }

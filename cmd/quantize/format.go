@@ -2,10 +2,8 @@ package main
 
 import (
 	"fmt"
-	"os"
 	"strconv"
 	"strings"
-	"syscall"
 )
 
 // size writes bytes for people: 268.4 MB.
@@ -21,20 +19,13 @@ func size(n int64) string {
 	return fmt.Sprintf("%.1f %s", v, units[i])
 }
 
-// peakRSS is the largest resident size of this process so far, in bytes.
+// peakRSS is the largest resident size of this process so far, in bytes; 0 where
+// the system does not tell.
 func peakRSS() int64 {
-	if data, err := os.ReadFile("/proc/self/status"); err == nil {
-		for line := range strings.Lines(string(data)) {
-			if rest, ok := strings.CutPrefix(line, "VmHWM:"); ok {
-				if kb, err := strconv.ParseInt(strings.Fields(rest)[0], 10, 64); err == nil {
-					return kb << 10
-				}
-			}
-		}
-	}
-	var u syscall.Rusage
-	if syscall.Getrusage(syscall.RUSAGE_SELF, &u) != nil {
+	kb, _, _ := strings.Cut(procField("/proc/self/status", "VmHWM"), " ")
+	n, err := strconv.ParseInt(kb, 10, 64)
+	if err != nil {
 		return 0
 	}
-	return u.Maxrss << 10
+	return n << 10
 }
