@@ -30,9 +30,13 @@ func TestRowsSayWhatTheFilesSay(t *testing.T) {
 	dir := t.TempDir()
 	const file = `{"name":"m","date":"2026-01-02","commit":"abc","machine":"x, 2 cores","command":"c","windows":3,
 	 "run":{"recipe":"rtn","bytes_in":2e6,"bytes_out":1e6,"seconds":7,"peak_rss_bytes":5e8},
-	 "eval":{"arithmetic":"lut","window":8,"perplexity":12,"kl_mean":0.25,"top1_agreement":0.5,"base":{"perplexity":10,"tokens_per_second":300},"readings":null},
-	 "transformers":{"windows":3,"perplexity":10.001,"tokens_per_second":200}}`
+	 "eval":{"arithmetic":"lut","window":8,"perplexity":12,"kl_mean":0.25,"top1_agreement":0.5,"base":{"perplexity":10},"readings":null}}`
+	const times = `{"date":"2026-01-02","commit":"abc","ours":{"windows":3,"perplexity":10,"tokens_per_second":290},
+	 "again":{"tokens_per_second":310},"transformers":{"perplexity":10.001,"tokens_per_second":200}}`
 	if err := os.WriteFile(filepath.Join(dir, "smollm2.json"), []byte(file), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "smollm2-speed.json"), []byte(times), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	table, err := render(dir)

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // evaluation has the keys of `quantize eval` that the table shows.
@@ -36,16 +37,24 @@ type results struct {
 	Windows                              int
 	Run                                  *job
 	Eval                                 *evaluation
-	Transformers                         *struct {
-		Windows         int
-		Perplexity      float64
-		TokensPerSecond float64 `json:"tokens_per_second"`
-	}
-	Demo *struct {
+	Demo                                 *struct {
 		job
 		Quantized, Plain *evaluation
 	}
 }
+
+// speed is one NAME-speed.json: the same windows by us, by transformers, by us again.
+type speed struct {
+	Date, Commit              string
+	Ours, Again, Transformers struct {
+		Windows         int
+		Perplexity      float64
+		TokensPerSecond float64 `json:"tokens_per_second"`
+	}
+}
+
+// ours is the mean of the two runs round transformers'.
+func (s *speed) ours() float64 { return (s.Ours.TokensPerSecond + s.Again.TokensPerSecond) / 2 }
 
 // job has the keys of `quantize run` that the table shows.
 type job struct {
@@ -78,14 +87,19 @@ func render(dir string) ([]byte, error) {
 		if err := json.Unmarshal(data, &r); err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
-		r.rows(&table)
+		sp, err := readSpeed(filepath.Join(dir, strings.TrimSuffix(name, ".json")+"-speed.json"))
+		if err != nil {
+			return nil, err
+		}
+		r.rows(&table, sp)
 		window := 0
 		if e := r.first(); e != nil {
 			window = e.Window
 		}
 		fmt.Fprintf(&notes, "%s: `%s`, %d windows of %d tokens, %s, %s, commit %s", r.Name, r.Command, r.Windows, window, r.Machine, r.Date, r.Commit)
-		if r.Transformers != nil {
-			fmt.Fprintf(&notes, "; transformers: %d windows, bf16 perplexity %.4f", r.Transformers.Windows, r.Transformers.Perplexity)
+		if sp != nil {
+			fmt.Fprintf(&notes, "; speed on %d windows, where ours has bf16 perplexity %.4f and transformers %.4f (%s, commit %s)",
+				sp.Ours.Windows, sp.Ours.Perplexity, sp.Transformers.Perplexity, sp.Date, sp.Commit)
 		}
 		notes.WriteString(".<br>\n")
 	}
@@ -95,6 +109,22 @@ func render(dir string) ([]byte, error) {
 	return append(append([]byte(head), table.Bytes()...), append([]byte("\n"), notes.Bytes()...)...), nil
 }
 
+// readSpeed gives nil for a model without a speed file.
+func readSpeed(path string) (*speed, error) {
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var s speed
+	if err := json.Unmarshal(data, &s); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return &s, nil
+}
+
 func (r *results) first() *evaluation {
 	if r.Demo != nil {
 		return r.Demo.Quantized
@@ -102,22 +132,18 @@ func (r *results) first() *evaluation {
 	return r.Eval
 }
 
-func (r *results) rows(w *bytes.Buffer) {
+func (r *results) rows(w *bytes.Buffer, sp *speed) {
 	if d := r.Demo; d != nil {
 		for _, e := range d.Quantized.all() {
-			row(w, r.Name, d.Recipe, &d.job, e, 0)
+			row(w, r.Name, d.Recipe, &d.job, e, nil)
 		}
 		for _, e := range d.Plain.all() {
-			row(w, r.Name, "rtn-plain", nil, e, 0)
+			row(w, r.Name, "rtn-plain", nil, e, nil)
 		}
 		return
 	}
-	speed := 0.0
-	if r.Transformers != nil {
-		speed = r.Transformers.TokensPerSecond
-	}
 	for _, e := range r.Eval.all() {
-		row(w, r.Name, r.Run.Recipe, r.Run, e, speed)
+		row(w, r.Name, r.Run.Recipe, r.Run, e, sp)
 	}
 }
 
@@ -129,8 +155,8 @@ func scheme(arithmetic string) string {
 	return "W4A8 " + arithmetic
 }
 
-func row(w *bytes.Buffer, name, recipe string, j *job, e evaluation, transformers float64) {
-	size, cost, speed := "", "", ""
+func row(w *bytes.Buffer, name, recipe string, j *job, e evaluation, sp *speed) {
+	size, cost, tokens := "", "", ""
 	if j != nil {
 		size = fmt.Sprintf("%.1f -> %.1f", j.BytesIn/1e6, j.BytesOut/1e6)
 		cost = fmt.Sprintf("%.0f, %.2f", j.Seconds, j.PeakRSS/1e9)
@@ -139,11 +165,9 @@ func row(w *bytes.Buffer, name, recipe string, j *job, e evaluation, transformer
 	if base == nil {
 		base = &e
 	}
-	if transformers > 0 {
-		speed = fmt.Sprintf("%.0f, %.0f (%.2fx)", base.TokensPerSecond, transformers, base.TokensPerSecond/transformers)
-	} else {
-		speed = fmt.Sprintf("%.0f", base.TokensPerSecond)
+	if sp != nil {
+		tokens = fmt.Sprintf("%.0f, %.0f (%.2fx)", sp.ours(), sp.Transformers.TokensPerSecond, sp.ours()/sp.Transformers.TokensPerSecond)
 	}
 	fmt.Fprintf(w, "| %s | %s, %s | %.4f -> %.4f | %.4f | %.4f | %.3f | %s | %s | %s |\n", name, recipe, scheme(e.Arithmetic),
-		base.Perplexity, e.Perplexity, e.Perplexity/base.Perplexity, e.KLMean, e.Top1, size, cost, speed)
+		base.Perplexity, e.Perplexity, e.Perplexity/base.Perplexity, e.KLMean, e.Top1, size, cost, tokens)
 }

@@ -2,10 +2,10 @@
 # Measure what the README's table shows and write it to testdata/results/NAME.json.
 #
 # usage: run.sh SMOLLM2_DIR QWEN_DIR TEXT_FILE       environment: PYTHON (python3), WINDOWS (20),
-# TRANSFORMERS_WINDOWS (as WINDOWS; fewer where only its speed is wanted)
+# SPEED_WINDOWS (4)
 # An empty directory argument leaves that model's figures as they are. Per model: `quantize run` by
 # recipe rtn, `quantize eval` of every reading against the original on the first WINDOWS windows of TEXT_FILE,
-# and transformers (FP32, two threads) on the original.
+# and speed.sh on the original.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 smollm2=${1-} qwen=${2-} text=${3-} python=${PYTHON:-python3} windows=${WINDOWS:-20}
@@ -28,11 +28,11 @@ model() {
   local readings=()
   [ -e "$out/w4a16/config.json" ] && readings=(--arithmetic lut,exact,weight-only)
   "$work/quantize" eval "$out" --base "$1" --text "$text" --windows "$windows" "${readings[@]}" --output json > "$work/eval.json"
-  "$python" testdata/results/transformers_eval.py "$1" "$text" "${TRANSFORMERS_WINDOWS:-$windows}" > "$work/transformers.json" 2> /dev/null
+  testdata/results/speed.sh "$1" "$2" "$text" "${SPEED_WINDOWS:-4}"
   { printf '{'; facts "$3"
     printf '"command":"quantize run; quantize eval --base --windows %s on %s","run":' "$windows" "$(basename "$text")"; cat "$work/run.json"
     printf ',"eval":'; cat "$work/eval.json"
-    printf ',"transformers":'; cat "$work/transformers.json"; printf '}'
+    printf '}'
   } | "$python" -m json.tool --indent 1 > "testdata/results/$2.json"
 }
 
