@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Load one of our exports in transformers + compressed-tensors and dump what it computes.
 
-usage: dump.py CHECKPOINT OUT_DIR [--config CHECKPOINT/w4a16] [--tokens 64] [--layers 3]
+usage: dump.py CHECKPOINT OUT_DIR TEXT [--config CHECKPOINT/w4a16] [--tokens 64]
 
 Demands that nothing is missing, unexpected, mismatched or newly initialised. OUT_DIR/model.safetensors
-then holds, in float32 for one prompt of seeded random tokens: ids, logits, and NAME.in / NAME.out of
-every quantized linear of the first, middle and last LAYERS blocks. The Go test TestInterop in package
+then holds, in float32 for the first TOKENS tokens of the file TEXT: ids, logits, and NAME.in / NAME.out
+of every quantized linear of the first, middle and last block. The Go test TestInterop in package
 kernels compares them with ours.
 needs: torch==2.11.0 transformers==5.17.0 compressed-tensors==0.19.0
 """
@@ -18,7 +18,7 @@ os.environ.setdefault("TQDM_DISABLE", "1")
 
 import torch
 from safetensors.torch import save_file
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 
 @torch.no_grad()
@@ -26,9 +26,9 @@ def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument("checkpoint")
     ap.add_argument("out")
+    ap.add_argument("text")
     ap.add_argument("--config")
     ap.add_argument("--tokens", type=int, default=64)
-    ap.add_argument("--layers", type=int, default=3)
     args = ap.parse_args()
     config = AutoConfig.from_pretrained(args.config or args.checkpoint)
     model, info = AutoModelForCausalLM.from_pretrained(
@@ -38,8 +38,7 @@ def main():
         sys.exit(f"{args.checkpoint}: transformers reports {bad}")
     model.eval()
     n = config.num_hidden_layers
-    keep = {0, n // 2, n - 1} if args.layers >= 3 else {0}
-    wanted = tuple(f"model.layers.{i}." for i in sorted(keep))
+    wanted = tuple(f"model.layers.{i}." for i in sorted({0, n // 2, n - 1}))
     dump = {}
 
     def record(name):
@@ -51,7 +50,8 @@ def main():
     for name, module in model.named_modules():
         if name.startswith(wanted) and isinstance(module, torch.nn.Linear):
             module.register_forward_hook(record(name))
-    ids = torch.randint(0, config.vocab_size, (1, args.tokens), generator=torch.Generator().manual_seed(3))
+    text = open(args.text, encoding="utf-8").read()
+    ids = torch.tensor(AutoTokenizer.from_pretrained(args.checkpoint).encode(text)[:args.tokens])[None]
     # The first forward decompresses the weights; hooks and values are the same in the second.
     model(ids, use_cache=False)
     logits = model(ids, use_cache=False).logits[0].float()

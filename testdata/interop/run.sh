@@ -9,6 +9,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 dir=${1:?directory} && shift
 mkdir -p "$dir"
+text=cmd/quantize/demo/evaluation.txt
 python=${PYTHON:-$dir/venv/bin/python}
 if [ ! -x "$python" ]; then
   python3 -m venv "$dir/venv"
@@ -28,9 +29,9 @@ for checkpoint in "${cases[@]}"; do
   name=$(basename "$(dirname "$checkpoint")")-$(basename "$checkpoint")
   mkdir -p "$dir/cases/$name"
   ln -sfn "$(realpath "$checkpoint")" "$dir/cases/$name/checkpoint"
-  "$python" testdata/interop/dump.py "$checkpoint" "$dir/cases/$name/dump"
+  "$python" testdata/interop/dump.py "$checkpoint" "$dir/cases/$name/dump" "$text"
   if [ -e "$checkpoint/w4a16/config.json" ]; then
-    "$python" testdata/interop/dump.py "$checkpoint" "$dir/cases/$name/dump-w4a16" --config "$checkpoint/w4a16"
+    "$python" testdata/interop/dump.py "$checkpoint" "$dir/cases/$name/dump-w4a16" "$text" --config "$checkpoint/w4a16"
   fi
 done
 QUANTIZE_INTEROP=$(realpath "$dir/cases") go test -count=1 -run TestInterop -v ./kernels/
