@@ -35,8 +35,8 @@ bench: ## Go benchmarks; each checks its result before it times
 bench-gemm: ## our GEMM beside gonum and OpenBLAS (needs gcc and libopenblas-dev)
 	kernels/cpu/bench/run.sh
 
-interop: ## load our exports in transformers (needs python3; DIR holds the virtual environment and models)
-	testdata/interop/run.sh $(DIR)
+interop: ## load our exports in transformers: make interop DIR=scratch [MODELS="DIR..."] (needs python3)
+	testdata/interop/run.sh $(DIR) $(MODELS)
 
 tokenizer-parity: ## ids against Hugging Face tokenizers (needs npm and python3; DIR receives the tokenizers)
 	model/tokenizer/testdata/parity.sh $(DIR)

@@ -9,7 +9,8 @@ type Arithmetic uint8
 const (
 	// LUT multiplies e4m3(q*s8/8)*8*chan with FP8 activations: vLLM on Hopper.
 	LUT Arithmetic = iota + 1
-	// Exact multiplies q*s8*chan with FP8 activations: our GPU kernel; transformers computes it too.
+	// Exact multiplies q*s8*chan with FP8 activations: our GPU kernel; transformers
+	// computes it too, but for rows at the scale floor (docs/numerics.md).
 	Exact
 	// WeightOnly multiplies q*scale with unrounded activations: the W4A16 config file.
 	WeightOnly
