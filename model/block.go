@@ -27,18 +27,20 @@ func (b *Block) Forward(x tensor.Matrix, observe Observer) {
 	if x.Rows == 0 {
 		return
 	}
-	if observe == nil {
-		observe = func(Site, tensor.Matrix) {}
-	}
-	if b.buffers == nil {
-		b.buffers = &buffers{}
-	}
-	b.buffers.fit(b.model.Config, x.Rows)
-	b.attention(x, observe)
-	b.mlp(x, observe)
+	b.FinishAttention(x, observe)
+	b.FinishMLP(x, observe)
 }
 
 func (b *Block) attention(x tensor.Matrix, observe Observer) {
+	s := b.buffers
+	b.attend(x, observe)
+	observe(Site{b.Layer, OIn}, s.attended)
+	b.linears[RoleO].Forward(s.in, s.attended)
+	add(x, s.in)
+}
+
+// attend leaves the input of o in buffers.attended.
+func (b *Block) attend(x tensor.Matrix, observe Observer) {
 	c, s, between := b.model.Config, b.buffers, b.model.between
 	eps := float32(c.NormEps)
 	at := func(p Point, t tensor.Matrix) { observe(Site{b.Layer, p}, t) }
@@ -60,26 +62,35 @@ func (b *Block) attention(x tensor.Matrix, observe Observer) {
 	at(QPost, s.q)
 	at(KPost, s.k)
 	at(V, s.v)
+	if cache := b.model.runtime.Cache; cache != nil {
+		cache(b.Layer, s.q, s.k, s.v)
+	}
 	b.model.compute.Attend(s.attended, s.q, s.k, s.v, Attention{
 		Heads: c.Heads, KVHeads: c.KVHeads, HeadDim: c.HeadDim,
 		Scale:  float32(1 / math.Sqrt(float64(c.HeadDim))),
 		Window: c.Window(b.Layer),
 	})
-	at(OIn, s.attended)
-	b.linears[RoleO].Forward(s.in, s.attended)
-	add(x, s.in)
 }
 
 func (b *Block) mlp(x tensor.Matrix, observe Observer) {
+	s := b.buffers
+	b.gateUp(x, observe)
+	observe(Site{b.Layer, DownIn}, s.gate)
+	b.linears[RoleDown].Forward(s.in, s.gate)
+	add(x, s.in)
+}
+
+// gateUp leaves the input of down in buffers.gate.
+func (b *Block) gateUp(x tensor.Matrix, observe Observer) {
 	s, between := b.buffers, b.model.between
 	between.RMSNorm(s.in, x, b.mlpNorm, float32(b.model.Config.NormEps))
 	observe(Site{b.Layer, MLPIn}, s.in)
 	b.linears[RoleGate].Forward(s.gate, s.in)
 	b.linears[RoleUp].Forward(s.up, s.in)
 	between.SiLUMul(s.gate, s.gate, s.up)
-	observe(Site{b.Layer, DownIn}, s.gate)
-	b.linears[RoleDown].Forward(s.in, s.gate)
-	add(x, s.in)
+	if rotate := b.model.runtime.DownIn; rotate != nil {
+		rotate(s.gate)
+	}
 }
 
 // heads views a contiguous (M, heads*dim) matrix as (M*heads, dim).

@@ -19,6 +19,26 @@ type Model struct {
 	compute Compute
 	between Elementwise
 	rotary  *rotary
+	runtime Runtime
+}
+
+// Runtime is what a target does between the linears beside the model's own
+// arithmetic. The zero value does nothing. Both functions change their
+// arguments in place and are called for one window at a time.
+type Runtime struct {
+	// Cache rounds keys and values, rotary embedding applied, to what the cache
+	// keeps of them, and queries where the kernel rounds them. q is
+	// (M, Heads*HeadDim), k and v are (M, KVHeads*HeadDim).
+	Cache func(layer int, q, k, v tensor.Matrix)
+	// DownIn rotates the input (M, Intermediate) of down (methods.md 3.4, R4).
+	DownIn func(x tensor.Matrix)
+}
+
+// WithRuntime returns the same model on a target that does r.
+func (m *Model) WithRuntime(r Runtime) *Model {
+	c := *m
+	c.runtime = r
+	return &c
 }
 
 // New makes a model. c does attention and, if it is an [Elementwise], the work

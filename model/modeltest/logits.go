@@ -24,9 +24,21 @@ func (c *Checkpoint) Widen() Float64 {
 	return w
 }
 
+// Online is what a transform does at run time, in float64. The zero value does
+// nothing; both functions change their arguments in place.
+type Online struct {
+	QK     func(layer int, q, k [][]float64) // after rotary embedding: (M, Heads*HeadDim), (M, KVHeads*HeadDim)
+	DownIn func(x [][]float64)               // the input of down
+}
+
 // Logits returns the (len(tokens), Vocab) logits of one window, float64
 // throughout (only the rotary frequencies are the model's float32 ones).
 func Logits(cfg *model.Config, w Float64, tokens []int32) [][]float64 {
+	return LogitsOnline(cfg, w, tokens, Online{})
+}
+
+// LogitsOnline is Logits of a model with work at run time.
+func LogitsOnline(cfg *model.Config, w Float64, tokens []int32, online Online) [][]float64 {
 	a, d := cfg.Arch, cfg.HeadDim
 	x := make([][]float64, len(tokens))
 	for i, t := range tokens {
@@ -51,6 +63,9 @@ func Logits(cfg *model.Config, w Float64, tokens []int32) [][]float64 {
 		}
 		rotate(q, cfg)
 		rotate(k, cfg)
+		if online.QK != nil {
+			online.QK(layer, q, k)
+		}
 		accumulate(x, apply(model.RoleO, attend(q, k, v, cfg, cfg.Window(layer))))
 
 		in = normed(x, w.get(prefix+a.MLPNorm+".weight"), cfg.NormEps)
@@ -59,6 +74,9 @@ func Logits(cfg *model.Config, w Float64, tokens []int32) [][]float64 {
 			for j, g := range gate[i] {
 				up[i][j] *= g / (1 + math.Exp(-g))
 			}
+		}
+		if online.DownIn != nil {
+			online.DownIn(up)
 		}
 		accumulate(x, apply(model.RoleDown, up))
 	}
