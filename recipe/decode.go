@@ -26,18 +26,17 @@ func Decode(where string, data []byte) (*Recipe, error) {
 	if err := yaml.Load(data, &node); err != nil {
 		return nil, located(where, err)
 	}
-	var head struct {
-		Scheme  Scheme `yaml:"scheme"`
-		Weights struct {
-			Importance Importance `yaml:"importance"`
-		} `yaml:"weights"`
-	}
-	// Faults of the head are found again, with all others, by the strict pass.
+	// A first, lenient pass tells which defaults lie under the file; its faults
+	// are found again, with all others, by the strict one.
+	var head Recipe
 	_ = yaml.Load(data, &head)
 
 	r := Default(head.Scheme)
-	if head.Weights.Importance == Activations {
+	if head.Calibrated() {
 		r.Calibration = defaultCalibration
+	}
+	if head.Weights.Rounding == GPTQ {
+		r.Weights.Damp = defaultDamp
 	}
 	if err := yaml.Load(data, &r, yaml.WithKnownFields(), yaml.WithUniqueKeys()); err != nil {
 		return nil, located(where, err)

@@ -57,9 +57,10 @@ type Rounding uint8
 const (
 	roundingUnset Rounding = iota
 	Nearest                // round to nearest, each weight alone
+	GPTQ                   // compensate each error in the weights to come (arXiv 2210.17323)
 )
 
-var roundings = names[Rounding]{"weights.rounding", []string{"", "rtn"}}
+var roundings = names[Rounding]{"weights.rounding", []string{"", "rtn", "gptq"}}
 
 func (r Rounding) String() string { return roundings.of(r) }
 
@@ -68,6 +69,25 @@ func (r Rounding) MarshalText() ([]byte, error) { return []byte(roundings.of(r))
 
 // UnmarshalText accepts exactly the names of the constants.
 func (r *Rounding) UnmarshalText(b []byte) error { return roundings.parse(r, b) }
+
+// Target is the output that GPTQ fits a rounded layer to, on its rounded inputs.
+type Target uint8
+
+// The targets. The zero value is [OwnOutput].
+const (
+	OwnOutput     Target = iota // "own": of the unrounded weight on the same inputs (GPTQ as published)
+	FullPrecision               // of the unrounded model: also what earlier layers lost is made good
+)
+
+var targets = options[Target]{"own", "full-precision"}
+
+func (t Target) String() string { return targets.of(t) }
+
+// MarshalText gives the name in recipes and reports.
+func (t Target) MarshalText() ([]byte, error) { return []byte(targets.of(t)), nil }
+
+// UnmarshalText accepts exactly the names of the constants.
+func (t *Target) UnmarshalText(b []byte) error { return targets.parse(t, "weights.target", b) }
 
 // Importance is the weight of an input channel in the error that the scale
 // search minimises.
@@ -89,25 +109,6 @@ func (i Importance) MarshalText() ([]byte, error) { return []byte(importances.of
 
 // UnmarshalText accepts exactly the names of the constants.
 func (i *Importance) UnmarshalText(b []byte) error { return importances.parse(i, b) }
-
-// KV is the format of the key-value cache.
-type KV uint8
-
-// The formats. The zero value is unset and invalid.
-const (
-	kvUnset KV = iota
-	KVNone     // the runtime's own
-)
-
-var kvs = names[KV]{"kv", []string{"", "none"}}
-
-func (k KV) String() string { return kvs.of(k) }
-
-// MarshalText gives the name in recipes and reports.
-func (k KV) MarshalText() ([]byte, error) { return []byte(kvs.of(k)), nil }
-
-// UnmarshalText accepts exactly the names of the constants.
-func (k *KV) UnmarshalText(b []byte) error { return kvs.parse(k, b) }
 
 // GroupSize is the number of weights of a row that share a scale; the zero
 // value is unset.

@@ -13,6 +13,9 @@ import (
 type Recipe struct {
 	Name        string      `yaml:"name" json:"name"`
 	Scheme      Scheme      `yaml:"scheme" json:"scheme"`
+	Rotation    Rotation    `yaml:"rotation,omitempty" json:"rotation,omitzero"`
+	Rope        Rope        `yaml:"rope,omitempty" json:"rope,omitzero"`
+	Smoothing   Smoothing   `yaml:"smoothing,omitempty" json:"smoothing,omitzero"`
 	Weights     Weights     `yaml:"weights" json:"weights"`
 	Calibration Calibration `yaml:"calibration,omitempty" json:"calibration,omitzero"`
 	Ignore      []string    `yaml:"ignore" json:"ignore"` // module names, or "re:" and a regular expression
@@ -26,10 +29,22 @@ type Weights struct {
 	Rounding   Rounding   `yaml:"rounding" json:"rounding"`
 	Search     bool       `yaml:"search" json:"search"`                             // INT4 only: search the scales of a row (methods.md 1.17)
 	Importance Importance `yaml:"importance,omitempty" json:"importance,omitempty"` // what the search weighs errors with
+	Damp       float64    `yaml:"damp,omitempty" json:"damp,omitempty"`             // gptq: share of the mean diagonal that is added to it
+	ActOrder   bool       `yaml:"act_order,omitempty" json:"act_order,omitempty"`   // gptq: columns in the order of their energy
+	Target     Target     `yaml:"target,omitempty" json:"target,omitempty"`         // gptq: the output that a layer is fitted to
+}
+
+// Calibrated reports whether the recipe needs statistics of activations.
+func (r *Recipe) Calibrated() bool {
+	return r.Weights.Importance == Activations || r.Weights.Rounding == GPTQ ||
+		r.Rotation.Residual.Calibrated() || r.Rotation.Values.Calibrated() ||
+		r.Rope.Method != NoRope || r.Rope.TopK > 0 ||
+		r.Smoothing.Method == SmoothQuant || r.Smoothing.Method == AWQ || r.Smoothing.Search ||
+		r.KV.Format == KVFP8
 }
 
 // Calibration is the text that statistics are taken from. It is read only
-// when [Weights.Importance] is [Activations]; elsewhere it must be absent.
+// when the recipe is [Recipe.Calibrated]; elsewhere it must be absent.
 type Calibration struct {
 	Samples int      `yaml:"samples,omitempty" json:"samples,omitempty"` // windows
 	Window  int      `yaml:"window,omitempty" json:"window,omitempty"`   // tokens in a window
@@ -49,7 +64,6 @@ func Default(s Scheme) Recipe {
 		Scheme:  s,
 		Weights: Weights{Rounding: Nearest},
 		Ignore:  []string{"lm_head"},
-		KV:      KVNone,
 	}
 	switch s {
 	case W4A8FP8:
@@ -63,7 +77,7 @@ func Default(s Scheme) Recipe {
 	return r
 }
 
-// defaultCalibration applies when importance is activations and the file says nothing.
+// defaultCalibration applies when the recipe is calibrated and the file says nothing.
 var defaultCalibration = Calibration{Samples: 128, Window: 512}
 
 // Ignored reports whether the recipe leaves the module of that name unquantized.

@@ -60,10 +60,10 @@ func TestDecodeRefuses(t *testing.T) {
 	}{
 		{"unknown field", head + "weight: {}\n", "r.yaml:3", "weight"},
 		{"unknown nested field", head + "weights:\n  bits: 4\n", "r.yaml:4", "bits"},
-		{"repeated field", head + "kv: none\nkv: none\n", "r.yaml:4", "kv"},
+		{"repeated field", head + "kv: {format: none}\nkv: {format: none}\n", "r.yaml:4", "kv"},
 		{"unknown scheme lists the known", "name: x\nscheme: W4A4\n", "r.yaml:2 (scheme)", "W4A8_FP8, W4A16 or FP8_DYNAMIC"},
 		{"scheme in lower case", "name: x\nscheme: w4a16\n", "r.yaml:2 (scheme)", "W4A16"},
-		{"no scheme", "name: x\nkv: none\n", "r.yaml:1 (scheme)", "found nothing"},
+		{"no scheme", "name: x\nkv: {format: none}\n", "r.yaml:1 (scheme)", "found nothing"},
 		{"no name", "scheme: W4A16\n", "r.yaml:1 (name)", "found nothing"},
 		{"name with a path", "name: ../x\nscheme: W4A16\n", "r.yaml:1 (name)", "lower-case"},
 		{"group size between", head + "weights: {group_size: 96}\n", "r.yaml:3 (weights.group_size)", "auto, 128, 64 or 32"},
@@ -71,10 +71,29 @@ func TestDecodeRefuses(t *testing.T) {
 		{"grid number", head + "weights:\n  grid: 7\n", "r.yaml:4 (weights.grid)", "lut or exact"},
 		{"unset grid", head + "weights:\n  grid: ''\n", "r.yaml:4 (weights.grid)", "lut or exact"},
 		{"search not a bool", head + "weights:\n  search: maybe\n", "r.yaml:4", "maybe"},
-		{"rounding to come", head + "weights:\n  rounding: gptq\n", "r.yaml:4 (weights.rounding)", "rtn"},
-		{"kv to come", head + "kv: int4\n", "r.yaml:3 (kv)", "none"},
+		{"unknown rounding", head + "weights:\n  rounding: obq\n", "r.yaml:4 (weights.rounding)", "rtn or gptq"},
+		{"unknown cache", head + "kv: {format: int2}\n", "r.yaml:3 (kv.format)", "none, fp8 or int4"},
+		{"cache in one word", head + "kv: int4\n", "r.yaml:3", ""},
+		{"groups of a cache that has none", head + "kv: {format: fp8, group_size: 32}\n", "r.yaml:3 (kv.group_size)", "format: int4"},
+		{"groups of 48", head + "kv: {format: int4, group_size: 48}\n", "r.yaml:3 (kv.group_size)", "32, 64"},
+		{"damping without GPTQ", head + "weights: {damp: 0.1}\n", "r.yaml:3 (weights.damp)", "rounding: gptq"},
+		{"no damping", head + "weights: {rounding: gptq, damp: 0}\n", "r.yaml:3 (weights.damp)", "0.01"},
+		{"damping that is no number", head + "weights: {rounding: gptq, damp: .nan}\n", "r.yaml:3 (weights.damp)", "more than 0"},
+		{"target without GPTQ", head + "weights: {target: full-precision}\n", "r.yaml:3 (weights.target)", "rounding: gptq"},
+		{"GPTQ of FP8", "name: x\nscheme: FP8_DYNAMIC\nweights: {rounding: gptq}\n", "r.yaml:3 (weights.rounding)", "INT4"},
+		{"unknown rotation", head + "rotation: {residual: spin}\n", "r.yaml:3 (rotation)", "random-hadamard"},
+		{"slow rotation at run time", head + "rotation: {down: pca}\n", "r.yaml:3 (rotation.down)", "hadamard"},
+		{"seed of nothing", head + "rotation: {residual: hadamard, seed: 3}\n", "r.yaml:3 (rotation.seed)", "random"},
+		{"two stages without a level", head + "rope: {method: fireq, exponent: 1}\n", "r.yaml:3 (rope.alpha)", "positive"},
+		{"level of nothing", head + "rope: {beta: 8}\n", "r.yaml:3 (rope.beta)", "top_k"},
+		{"exponent of nothing", head + "rope: {method: smooth-attention, alpha: 0.5, exponent: 1}\n", "r.yaml:3 (rope.exponent)", "fireq"},
+		{"alpha of FireQ", head + "smoothing: {method: fireq, alpha: 0.5}\n", "r.yaml:3 (smoothing.alpha)", "smoothquant"},
+		{"clip of FireQ", head + "smoothing: {method: fireq, clip: true}\n", "r.yaml:3 (smoothing.clip)", "awq"},
+		{"a pair twice", head + "smoothing: {method: awq, pairs: [qkv, qkv]}\n", "r.yaml:3 (smoothing.pairs.1)", "once"},
+		{"pairs of nothing", head + "smoothing: {pairs: [qkv]}\n", "r.yaml:3 (smoothing.pairs.0)", "method"},
+		{"alpha above 1", head + "smoothing: {method: smoothquant, alpha: 2}\n", "r.yaml:3 (smoothing.alpha)", "0 to 1"},
 		{"importance without search", head + "weights:\n  search: false\n  importance: activations\n", "r.yaml:5 (weights.importance)", "search: true"},
-		{"calibration that nothing reads", head + "calibration: {samples: 8}\n", "r.yaml:3 (calibration)", "importance"},
+		{"calibration that nothing reads", head + "calibration: {samples: 8}\n", "r.yaml:3 (calibration)", "activations"},
 		{"no samples", head + "weights: {importance: activations}\ncalibration:\n  samples: 0\n", "r.yaml:5 (calibration.samples)", "found 0"},
 		{"negative samples", head + "weights: {importance: activations}\ncalibration:\n  samples: -1\n", "r.yaml:5 (calibration.samples)", "found -1"},
 		{"window of one", head + "weights: {importance: activations}\ncalibration:\n  window: 1\n", "r.yaml:5 (calibration.window)", "2 to"},
@@ -86,7 +105,7 @@ func TestDecodeRefuses(t *testing.T) {
 		{"FP8 with groups", "name: x\nscheme: FP8_DYNAMIC\nweights: {group_size: 128}\n", "r.yaml:3 (weights.group_size)", "FP8_DYNAMIC"},
 		{"FP8 with a search", "name: x\nscheme: FP8_DYNAMIC\nweights: {search: true}\n", "r.yaml:3 (weights.search)", "remove"},
 		{"list for a map", head + "weights: [1]\n", "r.yaml:3", ""},
-		{"map for a scalar", head + "kv: {a: b}\n", "r.yaml:3", ""},
+		{"map for a scalar", head + "scheme: {a: b}\n", "r.yaml:3", ""},
 		{"two documents", head + "---\nname: y\n", "r.yaml", ""},
 		{"empty file", "", "r.yaml", ""},
 		{"not YAML", "a: [", "r.yaml", ""},
@@ -134,9 +153,14 @@ func TestEveryFieldIsEncodedOrRefused(t *testing.T) {
 	for _, scheme := range []Scheme{W4A8FP8, W4A16, FP8Dynamic} {
 		base := Default(scheme)
 		base.Name = "x"
+		base.Calibration = defaultCalibration
+		base.Rotation = Rotation{RandomHadamard, RandomHadamard, NoTurn, 1}
+		base.Rope = Rope{FireQRope, 8, 1, 8, 8}
+		base.Smoothing = Smoothing{Method: FireQ, Search: true}
+		base.KV = KV{KVInt4, 0, true}
 		if scheme.Int4() {
 			base.Weights.Importance = Activations
-			base.Calibration = defaultCalibration
+			base.Weights.Rounding, base.Weights.Damp = GPTQ, defaultDamp
 		}
 		if err := base.Validate(); err != nil {
 			t.Fatal(err)
@@ -153,7 +177,7 @@ func TestEveryFieldIsEncodedOrRefused(t *testing.T) {
 			}
 			v.Set(old)
 		})
-		if fields != 13 {
+		if fields != 33 {
 			t.Errorf("%d fields were changed; adapt the test to the recipe", fields)
 		}
 	}
@@ -181,7 +205,13 @@ func change(v reflect.Value) {
 		v.SetUint(v.Uint() + 1)
 	case reflect.Int:
 		v.SetInt(max(v.Int(), 0) + 64)
+	case reflect.Float64:
+		v.SetFloat(v.Float() + 0.25)
 	case reflect.Slice:
+		if v.Type().Elem().Kind() != reflect.String {
+			v.Set(reflect.Append(v, reflect.ValueOf(PairDown)))
+			return
+		}
 		v.Set(reflect.Append(v, reflect.ValueOf("model.layers.0.mlp.up_proj")))
 	default:
 		panic("a field of a new kind: " + v.Kind().String())

@@ -37,7 +37,6 @@ func (r *Recipe) Validate() error {
 	if !validName.MatchString(r.Name) {
 		bad("name", quoteOrNothing(r.Name), "lower-case letters, digits, '.', '_' and '-', at most 64", "it names the recipe in reports")
 	}
-	missing(r.KV == kvUnset, "kv", kvs.list())
 	missing(r.Weights.Rounding == roundingUnset, "weights.rounding", roundings.list())
 	if missing(r.Scheme == schemeUnset, "scheme", schemes.list()) {
 		return errors.Join(faults...)
@@ -65,7 +64,12 @@ func (r *Recipe) Validate() error {
 	if w.Importance == Activations && !w.Search {
 		bad("weights.importance", "activations with search: false", "search: true", "importance weighs the errors of the scale search")
 	}
-	faults = append(faults, r.Calibration.validate(w.Importance == Activations)...)
+	w.validateGPTQ(r.Scheme, bad)
+	r.Rope.validate(bad)
+	r.Smoothing.validate(bad)
+	r.KV.validate(bad)
+	r.Rotation.validate(bad)
+	faults = append(faults, r.Calibration.validate(r.Calibrated())...)
 	for i, p := range r.Ignore {
 		if err := checkPattern(p); err != "" {
 			bad(fmt.Sprintf("ignore.%d", i), fmt.Sprintf("%q", p), "a module name, or re: and a regular expression", err)
@@ -81,7 +85,7 @@ func (c Calibration) validate(read bool) []error {
 	}
 	if !read {
 		if !c.IsZero() {
-			bad("calibration", "a calibration set", "none", "nothing reads it unless weights.importance is activations")
+			bad("calibration", "a calibration set", "none", "no step of this recipe reads activations")
 		}
 		return faults
 	}
