@@ -37,15 +37,7 @@ func (g *gram) add(h *Hessian, x tensor.Matrix) {
 
 func (g *gram) addSpan(h *Hessian, x tensor.Matrix) {
 	k := h.K
-	xt := tensor.MatrixOf(k, x.Rows, grown(&g.transposed, k*x.Rows))
-	overRange(k, 64, func(from, to int) {
-		for c := from; c < to; c++ {
-			row := xt.Row(c)
-			for i := range row {
-				row[i] = x.Data[i*x.Stride+c]
-			}
-		}
-	})
+	xt := transpose(&g.transposed, x)
 	for from := 0; from < k; from += panel {
 		to := min(from+panel, k)
 		sums := tensor.MatrixOf(to-from, k-from, grown(&g.sums, (to-from)*(k-from)))
@@ -59,6 +51,20 @@ func (g *gram) addSpan(h *Hessian, x tensor.Matrix) {
 			}
 		})
 	}
+}
+
+// transpose writes xᵀ (K, M) into buffer.
+func transpose(buffer *[]float32, x tensor.Matrix) tensor.Matrix {
+	xt := tensor.MatrixOf(x.Cols, x.Rows, grown(buffer, x.Cols*x.Rows))
+	overRange(x.Cols, 64, func(from, to int) {
+		for c := from; c < to; c++ {
+			row := xt.Row(c)
+			for i := range row {
+				row[i] = x.Data[i*x.Stride+c]
+			}
+		}
+	})
+	return xt
 }
 
 // mirror copies the upper triangle to the lower.

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"path/filepath"
@@ -112,10 +113,7 @@ func (w *Writer) Add(name string, data []byte) error {
 	}
 	if int64(len(data)) != p.Bytes() {
 		w.unclaim(name)
-		return &fault.Error{
-			Err: ErrInvalid, Where: "tensor " + quote(name), Found: fmt.Sprintf("%d bytes", len(data)),
-			Wanted: fmt.Sprintf("%d for %v %v", p.Bytes(), p.DType, p.Shape),
-		}
+		return wrongLength(p, fmt.Sprintf("%d bytes", len(data)))
 	}
 	if _, err := w.files[p.shard].WriteAt(data, p.offset); err != nil {
 		return w.fail(w.shards[p.shard].file, err)
@@ -158,6 +156,44 @@ func (w *Writer) Copy(r *Reader, name string) error {
 	}
 	w.finish(name, sum.Sum(nil))
 	return nil
+}
+
+// AddFrom writes a tensor whose bytes data gives, in small pieces: exactly as
+// many as its shape has.
+func (w *Writer) AddFrom(name string, data io.Reader) error {
+	p, err := w.claim(name)
+	if err != nil {
+		return err
+	}
+	sum := sha256.New()
+	buf := make([]byte, min(chunk, p.Bytes()))
+	for at := int64(0); at < p.Bytes(); at += chunk {
+		part := buf[:min(chunk, p.Bytes()-at)]
+		if n, err := io.ReadFull(data, part); err != nil {
+			w.unclaim(name)
+			if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
+				return wrongLength(p, fmt.Sprintf("%d bytes", at+int64(n)))
+			}
+			return err
+		}
+		if _, err := w.files[p.shard].WriteAt(part, p.offset+at); err != nil {
+			return w.fail(w.shards[p.shard].file, err)
+		}
+		sum.Write(part)
+	}
+	if n, err := data.Read(make([]byte, 1)); n > 0 || !errors.Is(err, io.EOF) {
+		w.unclaim(name)
+		return wrongLength(p, "more bytes")
+	}
+	w.finish(name, sum.Sum(nil))
+	return nil
+}
+
+func wrongLength(p place, found string) error {
+	return &fault.Error{
+		Err: ErrInvalid, Where: "tensor " + quote(p.Name), Found: found,
+		Wanted: fmt.Sprintf("%d for %v %v", p.Bytes(), p.DType, p.Shape),
+	}
 }
 
 // claim reserves the place of a tensor for the caller.

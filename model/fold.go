@@ -8,8 +8,9 @@ import (
 
 // Folded is a [Source] of full-precision weights with transforms applied, in
 // their order, in float64; each tensor is rounded to FP32 once. One block is in
-// memory at a time, 8 bytes an element: it serves one goroutine, and asking for
-// layers in order loads each once.
+// memory at a time, 8 bytes an element: tensors of blocks are for one goroutine,
+// and asking for layers in order loads each once. Rows and the final norm may be
+// read beside that.
 type Folded struct {
 	config     *Config
 	source     Source

@@ -24,6 +24,14 @@ func (b *Block) SetLinear(role Role, l Linear) {
 	b.linears[role] = l
 }
 
+// Share returns a block with the linears of b and buffers of its own, on the
+// runtime of m, which must have the same config.
+func (m *Model) Share(b *Block) *Block {
+	c := *b
+	c.model, c.buffers = m, nil
+	return &c
+}
+
 // Until computes the input of the linears that share point p from x, which it
 // leaves alone. The result is valid until the next call.
 func (b *Block) Until(p Point, x tensor.Matrix) tensor.Matrix {

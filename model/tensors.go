@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 
 	"quantize/checkpoint"
 	"quantize/internal/fault"
@@ -67,6 +69,17 @@ func Tensors(c *Config) []Expected {
 }
 
 func (c *Config) prefix(layer int) string { return fmt.Sprintf("%s%d.", c.Arch.Layers, layer) }
+
+// LayerOf returns the layer of a module of a block, -1 of any other.
+func (c *Config) LayerOf(module string) int {
+	rest, ok := strings.CutPrefix(module, c.Arch.Layers)
+	number, _, dot := strings.Cut(rest, ".")
+	layer, err := strconv.Atoi(number)
+	if !ok || !dot || err != nil || layer >= c.Layers {
+		return -1
+	}
+	return layer
+}
 
 // Shape returns N and K of the linear with that role.
 func (c *Config) Shape(role Role) (n, k int) {

@@ -20,13 +20,19 @@ func WithQuantizationConfig(source []byte, q *QuantizationConfig) ([]byte, error
 	if err != nil {
 		return nil, fmt.Errorf("quantization_config: %w", err)
 	}
+	return withMember(source, configKey, value)
+}
+
+// withMember returns a JSON object with value under key, every other byte of it
+// as it is.
+func withMember(source []byte, key string, value []byte) ([]byte, error) {
 	members, end, err := topLevel(source)
 	if err != nil {
 		return nil, &fault.Error{Err: ErrInvalid, Where: "config.json", Found: err.Error(), Wanted: "a JSON object"}
 	}
 	var out bytes.Buffer
 	for _, m := range members {
-		if m.key == configKey {
+		if m.key == key {
 			out.Write(source[:m.from])
 			out.Write(value)
 			out.Write(source[m.to:])
@@ -38,7 +44,7 @@ func WithQuantizationConfig(source []byte, q *QuantizationConfig) ([]byte, error
 	if len(members) > 0 {
 		out.WriteByte(',')
 	}
-	fmt.Fprintf(&out, "\n  %q: %s\n", configKey, value)
+	fmt.Fprintf(&out, "\n  %q: %s\n", key, value)
 	out.Write(source[end:])
 	return out.Bytes(), nil
 }

@@ -5,6 +5,8 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"maps"
+	"slices"
 
 	"quantize/checkpoint"
 	"quantize/internal/fault"
@@ -16,13 +18,19 @@ import (
 type ExportOptions struct {
 	Model   *model.Config
 	Scheme  Scheme
-	Linears []string    // modules to quantize; nil: every linear of the decoder blocks
-	Int4    Int4Options // for the INT4 schemes; GroupSize 0 is "auto", FP8Activations is set by Export
+	Linears []string // modules to quantize; nil: every linear of the decoder blocks
+	// Folded gives the weights to quantize and every other tensor of the model,
+	// with transforms applied; nil: they are taken as stored. It must come from
+	// the same checkpoint. Tensors that the model does not know are copied.
+	Folded *model.Folded
+	Int4   Int4Options // for the INT4 schemes; GroupSize 0 is "auto", FP8Activations is set by Export
 	// Quantize rounds one weight; nil: QuantizeInt4 with Int4, or QuantizeFP8. It
 	// is called in the order of computation, for one weight at a time, with the
 	// group size already chosen. w may be overwritten.
 	Quantize func(ctx context.Context, module string, w tensor.Matrix, o Int4Options) (Weight, Layer, error)
 
+	Files      map[string][]byte                     // further files of the output, by path
+	Notes      []string                              // for the user and the manifest, before Export's own
 	Recipe     string                                // its text, for the manifest
 	Tool       string                                // the program's name and version, for the manifest
 	ShardBytes int64                                 // largest shard; 0: the writer's default
@@ -95,6 +103,9 @@ func (e *exporter) files() error {
 	}
 	for rel, s := range p.configs() {
 		data, err := WithQuantizationConfig(e.reader.ConfigJSON(), s.Config(p.group, p.ignore))
+		if err == nil && p.untied {
+			data, err = withMember(data, "tie_word_embeddings", []byte("false"))
+		}
 		if err != nil {
 			return err
 		}
@@ -102,8 +113,13 @@ func (e *exporter) files() error {
 			return err
 		}
 	}
+	for _, rel := range slices.Sorted(maps.Keys(e.options.Files)) {
+		if err := write(rel, e.options.Files[rel]); err != nil {
+			return err
+		}
+	}
 	for _, rel := range e.reader.Files() {
-		if rel == configPath || rel == ManifestPath || rel == weightOnlyPath {
+		if _, replaced := e.options.Files[rel]; replaced || rel == configPath || rel == ManifestPath || rel == weightOnlyPath {
 			continue
 		}
 		if err := e.writer.CopyFile(e.reader, rel); err != nil {
@@ -120,6 +136,11 @@ func (e *exporter) files() error {
 	}
 	for _, name := range p.copies {
 		m.Sources[name] = m.Tensors[name]
+	}
+	if e.options.Folded != nil {
+		if err := e.hashSources(m.Sources); err != nil {
+			return err
+		}
 	}
 	data, err := m.encode()
 	if err != nil {
@@ -141,6 +162,22 @@ func (p *exportPlan) configs() map[string]Scheme {
 		files[weightOnlyPath] = W4A16
 	}
 	return files
+}
+
+// hashSources adds the hashes of the tensors that were written transformed.
+func (e *exporter) hashSources(sums map[string]string) error {
+	var raw []byte
+	for _, t := range e.plan.folded {
+		if !e.reader.Has(t.Name) {
+			continue // a head that was tied
+		}
+		var err error
+		if raw, err = e.reader.Raw(t.Name, raw); err != nil {
+			return err
+		}
+		sums[t.Name] = sha256Hex(raw)
+	}
+	return nil
 }
 
 func (e *exporter) report() *Report {

@@ -46,9 +46,32 @@ func (e *exporter) run(parent context.Context) error {
 	return context.Cause(ctx)
 }
 
+// weight is the linear to quantize: as stored, or transformed.
+func (e *exporter) weight(l LinearShape, raw []byte, d tensor.DType, spare <-chan []float32) (tensor.Matrix, error) {
+	if f := e.options.Folded; f != nil {
+		return f.Matrix(l.Name + weightSuffix)
+	}
+	var data []float32
+	select {
+	case data = <-spare:
+	default:
+	}
+	if cap(data) < l.N*l.K {
+		data = make([]float32, l.N*l.K)
+	}
+	w := tensor.MatrixOf(l.N, l.K, data[:l.N*l.K])
+	return w, tensor.Decode(w.Data, raw, d)
+}
+
+// load reads the linears in the order of computation, and writes what else the
+// blocks have when it is transformed: the folded weights serve one goroutine.
 func (e *exporter) load(ctx context.Context, out chan<- tensor.Matrix, spare <-chan []float32) error {
 	var raw []byte
+	folded := e.foldedByLayer()
 	for _, l := range e.plan.linears {
+		if err := e.writeFolded(folded.before(l.Name)); err != nil {
+			return err
+		}
 		name := l.Name + weightSuffix
 		info, err := e.reader.Info(name)
 		if err != nil {
@@ -58,16 +81,8 @@ func (e *exporter) load(ctx context.Context, out chan<- tensor.Matrix, spare <-c
 			return err
 		}
 		e.sources[name] = sha256Hex(raw)
-		var data []float32
-		select {
-		case data = <-spare:
-		default:
-		}
-		if cap(data) < l.N*l.K {
-			data = make([]float32, l.N*l.K)
-		}
-		w := tensor.MatrixOf(l.N, l.K, data[:l.N*l.K])
-		if err := tensor.Decode(w.Data, raw, info.DType); err != nil {
+		w, err := e.weight(l, raw, info.DType, spare)
+		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 		select {
@@ -76,7 +91,7 @@ func (e *exporter) load(ctx context.Context, out chan<- tensor.Matrix, spare <-c
 			return context.Cause(ctx)
 		}
 	}
-	return nil
+	return e.writeFolded(folded.rest())
 }
 
 func (e *exporter) roundAll(ctx context.Context, in <-chan tensor.Matrix, out chan<- []stored, spare chan<- []float32) error {
@@ -131,5 +146,5 @@ func (e *exporter) copy(ctx context.Context) error {
 			return err
 		}
 	}
-	return nil
+	return e.writeEnds()
 }

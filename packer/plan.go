@@ -13,10 +13,12 @@ import (
 type exportPlan struct {
 	scheme  Scheme // what config.json declares
 	group   int
-	linears []LinearShape // to be quantized, in order of computation
-	ignore  []string      // linear modules that stay as they are
-	copies  []string      // source tensors that are copied unchanged
-	omitted []string      // source tensors that are left out
+	linears []LinearShape    // to be quantized, in order of computation
+	ignore  []string         // linear modules that stay as they are
+	copies  []string         // source tensors that are copied unchanged
+	folded  []model.Expected // tensors beside linears that are written transformed
+	untied  bool             // the head becomes a matrix of its own
+	omitted []string         // source tensors that are left out
 	tensors []checkpoint.Info
 	notes   []string
 }
@@ -62,7 +64,10 @@ func planExport(r *checkpoint.Reader, o *ExportOptions) (*exportPlan, error) {
 	if err := p.groups(o); err != nil {
 		return nil, err
 	}
-	p.list(r, o.Model)
+	p.notes = append(p.notes, o.Notes...)
+	if err := p.list(r, o); err != nil {
+		return nil, err
+	}
 	p.notes = append(p.notes, Runtimes(p.scheme, p.group, p.linears)...)
 	return p, nil
 }
@@ -91,29 +96,57 @@ func (p *exportPlan) groups(o *ExportOptions) error {
 	return nil
 }
 
-// list sorts the source's tensors into copied, replaced and left out. Tensors
-// that the model does not know are copied.
-func (p *exportPlan) list(r *checkpoint.Reader, cfg *model.Config) {
-	replaced := map[string]LinearShape{}
+// list sorts the source's tensors into copied, transformed, replaced and left
+// out. Tensors that the model does not know are copied.
+func (p *exportPlan) list(r *checkpoint.Reader, o *ExportOptions) error {
+	replaced, changed := map[string]LinearShape{}, map[string]model.Expected{}
 	for _, l := range p.linears {
 		replaced[l.Name+weightSuffix] = l
 	}
+	cfg := o.Model
+	if o.Folded != nil {
+		p.untied = cfg.TieEmbeddings && !o.Folded.Config().TieEmbeddings
+		cfg = o.Folded.Config()
+		for _, t := range model.Tensors(cfg) {
+			if _, quantized := replaced[t.Name]; !quantized {
+				changed[t.Name] = t
+			}
+		}
+	}
+	head := cfg.Arch.Head + weightSuffix
 	for _, name := range r.Names() {
+		info, err := r.Info(name)
+		if err != nil {
+			return err
+		}
 		l, quantized := replaced[name]
+		t, transformed := changed[name]
 		switch {
-		case quantized:
-			p.tensors = append(p.tensors, p.scheme.layout(l, p.group)...)
-		case cfg.TieEmbeddings && name == cfg.Arch.Head+weightSuffix:
+		case name == head && (cfg.TieEmbeddings || p.untied):
 			// Beside tied embeddings runtimes disagree about a head of its own.
 			p.omitted = append(p.omitted, name)
+		case quantized:
+			p.tensors = append(p.tensors, p.scheme.layout(l, p.group)...)
+		case transformed:
+			t.Info = info
+			p.folded = append(p.folded, t)
+			p.tensors = append(p.tensors, info)
 		default:
-			info, err := r.Info(name)
-			if err != nil {
-				panic("packer: a listed tensor has no description")
-			}
 			p.copies = append(p.copies, name)
 			p.tensors = append(p.tensors, info)
 		}
 	}
+	if p.untied {
+		t := changed[head]
+		info, err := r.Info(cfg.Arch.Embedding + weightSuffix)
+		if err != nil {
+			return err
+		}
+		t.DType = info.DType
+		p.folded = append(p.folded, t)
+		p.tensors = append(p.tensors, t.Info)
+		p.notes = append(p.notes, fmt.Sprintf("the rotation unties embedding and head: %d MB more, and tie_word_embeddings is false", t.Bytes()/1e6))
+	}
 	slices.Sort(p.omitted)
+	return nil
 }
