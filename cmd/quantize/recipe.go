@@ -29,6 +29,14 @@ func newRecipeCommand(e *env) *cobra.Command {
 			})
 		},
 	}, &cobra.Command{
+		Use:   "schema",
+		Short: "Print the JSON schema of a recipe file, for editors",
+		Args:  cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			_, err := e.out.Write(recipe.Schema())
+			return err
+		},
+	}, &cobra.Command{
 		Use:   "show NAME",
 		Short: "Print a built-in recipe, comments included",
 		Args:  oneArg("the name of a recipe"),

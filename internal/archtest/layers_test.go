@@ -34,6 +34,7 @@ var layers = [][]string{
 // reserved names the only tree that may import a module, tests excepted.
 var reserved = []struct{ module, tree string }{
 	{"go.yaml.in/yaml/", "recipe"},
+	{"github.com/google/jsonschema-go", "recipe"},
 	{"github.com/spf13/cobra", "cmd"},
 	{"github.com/vbauerster/mpb/", "cmd"},
 	{"golang.org/x/term", "cmd"},
