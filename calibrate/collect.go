@@ -16,9 +16,10 @@ type Options struct {
 	Hessians []model.Point
 	// MatMulT forms the products of the Hessians; nil: plain Go, slow.
 	MatMulT MatMulT
-	// OnHessian takes each Hessian when its block is done, in the order of
-	// computation; an error ends the run. nil: they are kept in Stats.
-	OnHessian func(site model.Site, h *Hessian) error
+	// OnSites takes the sites of each block when it is done, in the order of
+	// computation; an error ends the run. Hessians are then dropped; nil: they are
+	// kept in Stats.
+	OnSites func(sites []*SiteStats) error
 	// OnBlock is called after each block.
 	OnBlock func(done, total int)
 }
@@ -29,7 +30,7 @@ type Options struct {
 func Collect(ctx context.Context, m *model.Model, windows [][]int32, o Options) (*Stats, error) {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	c := collector{options: o, gram: gram{product: o.MatMulT}}
+	c := collector{options: o, gram: gram{product: o.MatMulT}, pairs: m.Config.Arch.Pairing.Pairs(m.Config.HeadDim)}
 	if c.gram.product == nil {
 		c.gram.product = plainMatMulT
 	}
@@ -61,6 +62,7 @@ func Collect(ctx context.Context, m *model.Model, windows [][]int32, o Options) 
 type collector struct {
 	options Options
 	gram    gram
+	pairs   [][2]int     // rotary pairs of one head
 	current []*SiteStats // of this block, in the order seen
 	done    []SiteStats
 }
@@ -72,7 +74,11 @@ func (c *collector) observe(site model.Site, x tensor.Matrix) {
 	i := slices.IndexFunc(c.current, func(s *SiteStats) bool { return s.Site == site })
 	if i < 0 {
 		i = len(c.current)
-		s := newSite(site, x.Cols)
+		pairs := 0
+		if rotates(site.Point) {
+			pairs = x.Cols / 2
+		}
+		s := newSite(site, x.Cols, pairs)
 		if slices.Contains(c.options.Hessians, site.Point) {
 			s.Hessian = &Hessian{K: x.Cols, Data: make([]float64, x.Cols*x.Cols)}
 		}
@@ -80,12 +86,15 @@ func (c *collector) observe(site model.Site, x tensor.Matrix) {
 	}
 	s := c.current[i]
 	s.add(x)
+	if s.PairMax != nil {
+		s.addPairs(x, c.pairs)
+	}
 	if s.Hessian != nil {
 		c.gram.add(s.Hessian, x)
 	}
 }
 
-// finish checks the block's sites and hands its Hessians on.
+// finish checks the block's sites and hands them on.
 func (c *collector) finish() error {
 	slices.SortFunc(c.current, func(a, b *SiteStats) int { return order(a.Site, b.Site) })
 	for _, s := range c.current {
@@ -94,12 +103,16 @@ func (c *collector) finish() error {
 		}
 		if s.Hessian != nil {
 			s.Hessian.mirror()
-			if c.options.OnHessian != nil {
-				if err := c.options.OnHessian(s.Site, s.Hessian); err != nil {
-					return err
-				}
-				s.Hessian = nil
-			}
+		}
+	}
+	if c.options.OnSites != nil {
+		if err := c.options.OnSites(c.current); err != nil {
+			return err
+		}
+	}
+	for _, s := range c.current {
+		if c.options.OnSites != nil {
+			s.Hessian = nil
 		}
 		c.done = append(c.done, *s)
 	}

@@ -93,6 +93,61 @@ func TestCollectEqualsTheFormulas(t *testing.T) {
 	}
 }
 
+// The radius of every rotary pair, for both pairings; rotation leaves it alone.
+func TestCollectRadii(t *testing.T) {
+	t.Parallel()
+	wide := shape
+	wide.Heads, wide.KVHeads, wide.HeadDim = 3, 3, 44 // more pairs than one worker takes, in ranges that begin within a head
+	c := modeltest.Random(1, wide)
+	for _, pairing := range []model.Pairing{model.HalfSplit, model.Interleaved} {
+		cfg := c.Parsed()
+		arch := *cfg.Arch
+		arch.Pairing, cfg.Arch = pairing, &arch
+		m, err := model.New(cfg, c.Source(modeltest.Compute()), modeltest.Compute())
+		if err != nil {
+			t.Fatal(err)
+		}
+		windows := Windows(modeltest.Tokens(1, 40, wide.Vocab), 20, 0, 0)
+		want := map[model.Site][]float32{}
+		if _, err := m.Stream(context.Background(), windows, model.StreamOptions{Observe: func(site model.Site, x tensor.Matrix) {
+			if !rotates(site.Point) {
+				return
+			}
+			if want[site] == nil {
+				want[site] = make([]float32, x.Cols/2)
+			}
+			for i := range x.Rows {
+				for k, v := range x.Row(i) {
+					head, channel := k/cfg.HeadDim, k%cfg.HeadDim
+					pair := channel % (cfg.HeadDim / 2)
+					other := (channel + cfg.HeadDim/2) % cfg.HeadDim
+					if pairing == model.Interleaved {
+						pair, other = channel/2, channel/2*2+1-channel%2
+					}
+					w := x.Row(i)[head*cfg.HeadDim+other]
+					top := &want[site][head*cfg.HeadDim/2+pair]
+					*top = max(*top, float32(math.Sqrt(float64(v)*float64(v)+float64(w)*float64(w))))
+				}
+			}
+		}}); err != nil {
+			t.Fatal(err)
+		}
+		s := collect(t, m, windows, Options{})
+		for i := range s.Sites {
+			if got := &s.Sites[i]; !slices.Equal(got.PairMax, want[got.Site]) {
+				t.Errorf("pairing %d, %v: radii %v, want %v", pairing, got.Site, got.PairMax, want[got.Site])
+			}
+		}
+		pre, post := s.Site(model.Site{Layer: 1, Point: model.KPre}), s.Site(model.Site{Layer: 1, Point: model.KPost})
+		for p, r := range pre.PairMax {
+			// Either channel rounds its sines, products and sum: √2·3 roundings, and the radii one each.
+			if d := math.Abs(float64(post.PairMax[p] - r)); !(r > 0) || d > 7*0x1p-24*float64(r) {
+				t.Errorf("pairing %d, pair %d: radius %v before rotation, %v after", pairing, p, r, post.PairMax[p])
+			}
+		}
+	}
+}
+
 // The Hessian's panels and token spans cover matrices larger than both.
 func TestHessianAcrossPanels(t *testing.T) {
 	t.Parallel()
@@ -131,21 +186,25 @@ func TestCollectIsTheSameForAnyNumberOfWorkers(t *testing.T) {
 	}
 }
 
-func TestOnHessianTakesBlockByBlock(t *testing.T) {
+func TestOnSitesTakesBlockByBlock(t *testing.T) {
 	t.Parallel()
 	m, windows := random(t, nil)
 	var order, blocks []int
 	s := collect(t, m, windows, Options{
 		Points:   []model.Point{model.AttnIn, model.DownIn},
 		Hessians: []model.Point{model.DownIn},
-		OnHessian: func(site model.Site, h *Hessian) error {
-			if site.Point != model.DownIn || h.K != 80 || h.Data[80] != h.Data[1] || h.Data[0] <= 0 {
-				t.Errorf("%v: Hessian of %d", site, h.K)
+		OnSites: func(sites []*SiteStats) error {
+			layer := sites[0].Site.Layer
+			if len(sites) != 2 || sites[0].Hessian != nil || sites[0].Site.Point != model.AttnIn {
+				t.Errorf("%d sites, the first %v", len(sites), sites[0].Site)
 			}
-			if len(blocks) != site.Layer {
-				t.Errorf("Hessian of layer %d came after %d blocks", site.Layer, len(blocks))
+			if h := sites[1].Hessian; h.K != 80 || h.Data[80] != h.Data[1] || h.Data[0] <= 0 {
+				t.Errorf("%v: Hessian of %d", sites[1].Site, h.K)
 			}
-			order = append(order, site.Layer)
+			if len(blocks) != layer {
+				t.Errorf("layer %d came after %d blocks", layer, len(blocks))
+			}
+			order = append(order, layer)
 			return nil
 		},
 		OnBlock: func(done, _ int) { blocks = append(blocks, done) },
@@ -163,14 +222,14 @@ func TestCollectStops(t *testing.T) {
 	m, windows := random(t, nil)
 	full := errors.New("disk full")
 	for _, layer := range []int{0, 1} { // also in the last block
-		_, err := Collect(context.Background(), m, windows, Options{Hessians: LinearInputs, OnHessian: func(site model.Site, _ *Hessian) error {
-			if site.Layer == layer {
+		_, err := Collect(context.Background(), m, windows, Options{Hessians: LinearInputs, OnSites: func(sites []*SiteStats) error {
+			if sites[0].Site.Layer == layer {
 				return full
 			}
 			return nil
 		}})
 		if !errors.Is(err, full) {
-			t.Errorf("an error of OnHessian in layer %d: %v", layer, err)
+			t.Errorf("an error of OnSites in layer %d: %v", layer, err)
 		}
 	}
 	ctx, cancel := context.WithCancel(context.Background())

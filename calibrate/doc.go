@@ -11,15 +11,16 @@
 //	              for each window, in order:
 //	                  for each site: x (M, K)
 //	                      AbsMax[k] = max |x|, Sum[k] += x, SumAbs[k] += |x|, SumSq[k] += x²
+//	                      PairMax[p] = max √(x_a²+x_b²)   pairs (a, b) of queries and keys
 //	                      Hessian  += xᵀx          only where asked for
-//	              OnHessian(site, h), dropped      or kept in Stats
+//	              OnSites(sites of the block)      Hessians are dropped, or kept in Stats
 //
 // # Memory
 //
 // Beside the model's stream (one block, and the hidden states of all windows,
-// tokens·Hidden·4 bytes) a site costs 28 bytes a channel, kept for every block;
-// a Hessian costs 8·K² bytes, of which those of one block are held at a time
-// when OnHessian takes them, and a work area of 2·256·K·4 bytes plus 512·K·4.
+// tokens·Hidden·4 bytes) a site costs 28 bytes a channel, 30 of queries and
+// keys, kept for every block; a Hessian costs 8·K² bytes, of which those of one block are held at a time
+// when OnSites takes them, and a work area of 2·256·K·4 bytes plus 512·K·4.
 //
 // # Determinism
 //
@@ -30,5 +31,5 @@
 //
 // Sources: absmax per channel, SmoothQuant (arXiv 2211.10438); mean |x|, AWQ
 // (2306.00978); Σxᵀx, GPTQ (2210.17323, eq. 2, without its factor 2); mean of K,
-// SageAttention (2410.02367).
+// SageAttention (2410.02367); radius of rotary pairs, FireQ (2505.20839).
 package calibrate

@@ -18,6 +18,7 @@ import (
 // safetensors file that other tools can read:
 //
 //	layers.L.POINT.absmax   F32 [K]       .sum .sum_abs .sum_sq   F64 [K]
+//	layers.L.POINT.pair_max F32 [pairs]   of queries and keys
 //	layers.L.POINT.hessian  F64 [K, K]    where one was kept
 //
 // with the counts as JSON, and the SHA-256 of that and the data, in __metadata__. The
@@ -139,6 +140,9 @@ func (s *SiteStats) parts() []part {
 		{name: "sum", shape: k, f64: s.Sum},
 		{name: "sum_abs", shape: k, f64: s.SumAbs},
 		{name: "sum_sq", shape: k, f64: s.SumSq},
+	}
+	if s.PairMax != nil {
+		parts = append(parts, part{name: "pair_max", shape: []int{len(s.PairMax)}, f32: s.PairMax})
 	}
 	if h := s.Hessian; h != nil {
 		parts = append(parts, part{name: "hessian", shape: []int{h.K, h.K}, f64: h.Data})

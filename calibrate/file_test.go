@@ -3,6 +3,7 @@ package calibrate
 import (
 	"bytes"
 	"errors"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -18,10 +19,17 @@ func sample(seed uint64, channels int) *Stats {
 	r := rand.New(rand.NewPCG(seed, 0))
 	s := &Stats{Windows: 2, Tokens: 58, Meta: map[string]string{"model": "a<b>&\u2028", "seed": "1"}}
 	for _, at := range []model.Site{{Layer: 0, Point: model.AttnIn}, {Layer: 0, Point: model.KPost}, {Layer: 3, Point: model.DownIn}} {
-		site := newSite(at, channels)
+		pairs := 0
+		if at.Point == model.KPost {
+			pairs = channels / 2
+		}
+		site := newSite(at, channels, pairs)
 		site.Tokens = 58
 		for k := range channels {
 			site.AbsMax[k], site.Sum[k], site.SumAbs[k], site.SumSq[k] = r.Float32(), r.NormFloat64(), r.Float64(), r.Float64()
+		}
+		for p := range site.PairMax {
+			site.PairMax[p] = r.Float32()
 		}
 		if at.Point != model.KPost {
 			site.Hessian = &Hessian{K: channels, Data: make([]float64, channels*channels)}
@@ -85,6 +93,15 @@ func TestLoadNoticesEveryByte(t *testing.T) {
 		check("cut at byte", i, data[:i])
 	}
 	check("added byte", len(data), append(bytes.Clone(data), 0))
+	for what, spoil := range map[string]func(*SiteStats){
+		"pairs of no query or key": func(s *SiteStats) { s.PairMax = []float32{1} },
+		"no number as a maximum":   func(s *SiteStats) { s.AbsMax[1] = float32(math.NaN()) },
+	} {
+		s := sample(1, 2)
+		spoil(&s.Sites[0])
+		_, data := saved(t, s)
+		check(what, 0, data)
+	}
 	if _, err := Load(filepath.Join(t.TempDir(), "absent")); !errors.Is(err, ErrInvalid) {
 		t.Errorf("an absent file: %v", err)
 	}

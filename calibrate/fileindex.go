@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	fileVersion = 1
+	fileVersion = 2 // 1 had no pairs
 	indexKey    = "quantize.statistics"
 	hashKey     = "sha256"
 )
@@ -32,6 +32,7 @@ type siteIndex struct {
 	Layer    int         `json:"layer"`
 	Point    model.Point `json:"point"`
 	Channels int         `json:"channels"`
+	Pairs    int         `json:"pairs,omitempty"`
 	Tokens   int64       `json:"tokens"`
 	Hessian  bool        `json:"hessian,omitempty"`
 }
@@ -40,7 +41,7 @@ func indexOf(s *Stats) *fileIndex {
 	x := &fileIndex{Version: fileVersion, Windows: s.Windows, Tokens: s.Tokens, Meta: s.Meta, Sites: []siteIndex{}}
 	for i := range s.Sites {
 		site := &s.Sites[i]
-		x.Sites = append(x.Sites, siteIndex{site.Site.Layer, site.Site.Point, site.Channels(), site.Tokens, site.Hessian != nil})
+		x.Sites = append(x.Sites, siteIndex{site.Site.Layer, site.Site.Point, site.Channels(), len(site.PairMax), site.Tokens, site.Hessian != nil})
 	}
 	return x
 }
@@ -51,7 +52,7 @@ func (x *fileIndex) bytes() int64 {
 	total := int64(0)
 	for _, s := range x.Sites {
 		k := int64(s.Channels)
-		total += k * (4 + 8 + 8 + 8)
+		total += k*(4+8+8+8) + 4*int64(s.Pairs)
 		if s.Hessian {
 			total += 8 * k * k
 		}
@@ -63,7 +64,7 @@ func (x *fileIndex) bytes() int64 {
 func (x *fileIndex) empty() *Stats {
 	s := &Stats{Windows: x.Windows, Tokens: x.Tokens, Meta: x.Meta}
 	for _, i := range x.Sites {
-		site := newSite(model.Site{Layer: i.Layer, Point: i.Point}, i.Channels)
+		site := newSite(model.Site{Layer: i.Layer, Point: i.Point}, i.Channels, i.Pairs)
 		site.Tokens = i.Tokens
 		if i.Hessian {
 			site.Hessian = &Hessian{K: i.Channels, Data: make([]float64, i.Channels*i.Channels)}
@@ -108,6 +109,9 @@ func (x *fileIndex) header(sum string) ([]byte, error) {
 		for _, name := range []string{"sum", "sum_abs", "sum_sq"} {
 			put(name, "F64", shape, 8*k)
 		}
+		if s.Pairs > 0 {
+			put("pair_max", "F32", fmt.Sprint(s.Pairs), 4*int64(s.Pairs))
+		}
 		if s.Hessian {
 			put("hessian", "F64", shape+","+shape, 8*k*k)
 		}
@@ -147,6 +151,9 @@ func parseHeader(head []byte) (*fileIndex, string, error) {
 	for i, s := range x.Sites {
 		if s.Layer < 0 || s.Channels < 1 || s.Channels > maxChannels || s.Tokens < 0 || !known(s.Point) {
 			return nil, "", corrupt(fmt.Sprintf("site %d: %+v", i, s), "a layer, a known point and 1 to 2^18 channels")
+		}
+		if s.Pairs < 0 || s.Pairs > s.Channels/2 || s.Pairs > 0 && !rotates(s.Point) {
+			return nil, "", corrupt(fmt.Sprintf("site %d: %+v", i, s), "pairs of two channels each, of queries and keys")
 		}
 		if i > 0 && order(site(x.Sites[i-1]), site(s)) >= 0 {
 			return nil, "", corrupt(fmt.Sprintf("site %d out of order", i), "sites by layer and point")

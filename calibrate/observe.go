@@ -11,11 +11,17 @@ import (
 	"quantize/tensor"
 )
 
-func newSite(site model.Site, k int) *SiteStats {
-	return &SiteStats{
+// newSite makes the empty statistics of k channels and, of queries and keys, of
+// their rotary pairs.
+func newSite(site model.Site, k, pairs int) *SiteStats {
+	s := &SiteStats{
 		Site: site, AbsMax: make([]float32, k),
 		Sum: make([]float64, k), SumAbs: make([]float64, k), SumSq: make([]float64, k),
 	}
+	if pairs > 0 {
+		s.PairMax = make([]float32, pairs)
+	}
+	return s
 }
 
 // add folds the rows of x into s. Channels are shared out among workers, each
@@ -42,15 +48,56 @@ func (s *SiteStats) add(x tensor.Matrix) {
 	})
 }
 
-// check finds a channel that is not finite.
+// addPairs folds the rows of x into s.PairMax. pairs are those of one head.
+func (s *SiteStats) addPairs(x tensor.Matrix, pairs [][2]int) {
+	const fewest = 32 // pairs, as many channels as add takes
+	overRange(len(s.PairMax), fewest, func(from, to int) {
+		for i := range x.Rows {
+			row := x.Row(i)
+			for p := from; p < to; {
+				head, first := p/len(pairs), p%len(pairs)
+				n := min(len(pairs)-first, to-p)
+				foldRadii(s.PairMax[p:p+n], row[2*len(pairs)*head:], pairs[first:first+n])
+				p += n
+			}
+		}
+	})
+}
+
+// foldRadii raises top to the radii of pairs of channels of one head.
+func foldRadii(top, head []float32, pairs [][2]int) {
+	for p, at := range pairs {
+		a, b := float64(head[at[0]]), float64(head[at[1]])
+		square := float64(a*a) + float64(b*b)
+		// Rounding is monotone: a square below that of the rounded maximum has no
+		// larger root.
+		if t := float64(top[p]); square > float64(t*t) {
+			top[p] = float32(math.Sqrt(square))
+		}
+	}
+}
+
+// check finds a channel or a pair that is not finite.
 func (s *SiteStats) check() error {
+	bad := func(what string, k int, found string) error {
+		return &fault.Error{
+			Err: ErrInvalid, Where: fmt.Sprintf("layer %d, %s, %s %d", s.Site.Layer, s.Site.Point, what, k),
+			Found: found, Wanted: "finite ones", Hint: "the model overflows on this text, or its weights are damaged",
+		}
+	}
 	for k, v := range s.SumSq {
 		if math.IsNaN(v) || math.IsInf(v, 0) {
-			return &fault.Error{
-				Err: ErrInvalid, Where: fmt.Sprintf("layer %d, %s, channel %d", s.Site.Layer, s.Site.Point, k),
-				Found: fmt.Sprintf("activations with a sum of squares of %v", v), Wanted: "finite ones",
-				Hint: "the model overflows on this text, or its weights are damaged",
-			}
+			return bad("channel", k, fmt.Sprintf("activations with a sum of squares of %v", v))
+		}
+	}
+	for k, v := range s.AbsMax {
+		if !(v >= 0 && v <= math.MaxFloat32) {
+			return bad("channel", k, fmt.Sprintf("activations with a largest magnitude of %v", v))
+		}
+	}
+	for k, v := range s.PairMax {
+		if !(v >= 0 && v <= math.MaxFloat32) {
+			return bad("pair", k, fmt.Sprintf("activations with a largest radius of %v", v))
 		}
 	}
 	return nil

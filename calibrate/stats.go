@@ -18,13 +18,18 @@ type Stats struct {
 
 // SiteStats describes one named activation x (Tokens, K), channel by channel.
 type SiteStats struct {
-	Site    model.Site
-	Tokens  int64
-	AbsMax  []float32 // (K) max |x|
-	Sum     []float64 // (K) Σ x
-	SumAbs  []float64 // (K) Σ |x|
-	SumSq   []float64 // (K) Σ x²: the diagonal of the Hessian
-	Hessian *Hessian  // nil unless asked for and kept
+	Site   model.Site
+	Tokens int64
+	AbsMax []float32 // (K) max |x|
+	Sum    []float64 // (K) Σ x
+	SumAbs []float64 // (K) Σ |x|
+	SumSq  []float64 // (K) Σ x²: the diagonal of the Hessian
+	// PairMax is max √(x_a² + x_b²) over the two channels of each rotary pair,
+	// (heads·HeadDim/2) in the order of model.Pairing.Pairs: the largest radius,
+	// which rotation leaves alone. Queries and keys only, nil elsewhere. (The mean
+	// square of a radius is the sum of its channels' in SumSq.)
+	PairMax []float32
+	Hessian *Hessian // nil unless asked for and kept
 }
 
 // Site returns the statistics of a site, nil if it was not observed.
@@ -47,6 +52,11 @@ func (s *SiteStats) MeanAbs() []float64 { return over(s.SumAbs, s.Tokens) }
 
 // MeanSquare returns Σx²/Tokens per channel.
 func (s *SiteStats) MeanSquare() []float64 { return over(s.SumSq, s.Tokens) }
+
+// rotates reports whether the channels of a point are turned in pairs.
+func rotates(p model.Point) bool {
+	return p == model.QPre || p == model.KPre || p == model.QPost || p == model.KPost
+}
 
 func over(sum []float64, tokens int64) []float64 {
 	mean := make([]float64, len(sum))

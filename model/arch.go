@@ -52,6 +52,20 @@ const (
 	RoleDown                 // (Hidden, Intermediate), reads DownIn
 )
 
+// Input is the activation that the linear reads.
+func (r Role) Input() Point {
+	switch r {
+	case RoleO:
+		return OIn
+	case RoleGate, RoleUp:
+		return MLPIn
+	case RoleDown:
+		return DownIn
+	default:
+		return AttnIn
+	}
+}
+
 // BiasRule says when a linear has a bias.
 type BiasRule uint8
 
@@ -78,9 +92,40 @@ type Feed struct {
 // Pairing says which two channels of a head RoPE rotates together.
 type Pairing uint8
 
-// HalfSplit pairs channel i with i + HeadDim/2: every Hugging Face port of
-// these architectures (the original Llama code pairs 2i with 2i+1).
-const HalfSplit Pairing = iota + 1
+// The pairings. Every Hugging Face port of these architectures has HalfSplit.
+const (
+	HalfSplit   Pairing = iota + 1 // channel i with i + dim/2
+	Interleaved                    // channel 2i with 2i + 1: the original Llama code, GPT-J
+)
+
+// Partner returns the channel that is rotated together with channel c of a head
+// whose first dim channels are rotated; -1 for one that is not.
+func (p Pairing) Partner(c, dim int) int {
+	switch {
+	case c >= dim:
+		return -1
+	case p == Interleaved:
+		return c ^ 1
+	case c < dim/2:
+		return c + dim/2
+	default:
+		return c - dim/2
+	}
+}
+
+// Pairs lists the dim/2 pairs of the rotated channels of a head, in the order of
+// their frequencies; the first member is the real part.
+func (p Pairing) Pairs(dim int) [][2]int {
+	pairs := make([][2]int, dim/2)
+	for i := range pairs {
+		c := i
+		if p == Interleaved {
+			c = 2 * i
+		}
+		pairs[i] = [2]int{c, p.Partner(c, dim)}
+	}
+	return pairs
+}
 
 // WindowRule says which layers attend through a sliding window.
 type WindowRule uint8

@@ -47,7 +47,7 @@ func New(cfg *Config, src Source, c Compute) (*Model, error) {
 	if cfg == nil || cfg.Arch == nil {
 		return nil, &fault.Error{Err: ErrConfig, Where: configFile, Found: "no config", Wanted: "one made by ParseConfig"}
 	}
-	m := &Model{Config: cfg, source: src, compute: c, between: plain{}, rotary: newRotary(cfg.Rope, cfg.HeadDim)}
+	m := &Model{Config: cfg, source: src, compute: c, between: plain{}, rotary: newRotary(cfg.Rope, cfg.HeadDim, cfg.Arch.Pairing)}
 	if e, ok := c.(Elementwise); ok {
 		m.between = e
 	}

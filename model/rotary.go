@@ -79,16 +79,17 @@ func (r Rope) yarnRange(dim int) (low, high float64) {
 // rotary holds cos and sin by position, (positions, HeadDim/2) each, grown
 // when a longer window comes. All blocks of a model share it.
 type rotary struct {
-	rope Rope
-	half int
-	inv  []float32
+	rope    Rope
+	pairing Pairing
+	half    int
+	inv     []float32
 
 	mu       sync.Mutex
 	cos, sin []float32
 }
 
-func newRotary(r Rope, headDim int) *rotary {
-	return &rotary{rope: r, half: headDim / 2, inv: r.InvFreq(headDim)}
+func newRotary(r Rope, headDim int, p Pairing) *rotary {
+	return &rotary{rope: r, pairing: p, half: headDim / 2, inv: r.InvFreq(headDim)}
 }
 
 // tables returns cos and sin of at least positions 0..n-1.
@@ -107,20 +108,36 @@ func (r *rotary) tables(n int) (cosines, sines []float32) {
 }
 
 // apply rotates every head of x (M, heads*HeadDim) in place, row m by position
-// m: channel i and i + HeadDim/2 are one complex number, turned by m*inv[i].
+// m: the channels of pair i are one complex number, turned by m*inv[i].
 func (r *rotary) apply(x tensor.Matrix) {
 	cosines, sines := r.tables(x.Rows)
+	turn := turnHalves
+	if r.pairing == Interleaved {
+		turn = turnNeighbours
+	}
 	inParallel(x.Rows, x.Cols, func(from, to int) {
 		for m := from; m < to; m++ {
 			cos, sin := cosines[m*r.half:(m+1)*r.half], sines[m*r.half:(m+1)*r.half]
 			for row := x.Row(m); len(row) > 0; row = row[2*r.half:] {
-				lo, hi := row[:r.half], row[r.half:2*r.half]
-				for i, c := range cos {
-					a, b, s := lo[i], hi[i], sin[i]
-					lo[i] = float32(a*c) - float32(b*s)
-					hi[i] = float32(b*c) + float32(a*s)
-				}
+				turn(row[:2*r.half], cos, sin)
 			}
 		}
 	})
+}
+
+func turnHalves(head, cos, sin []float32) {
+	lo, hi := head[:len(cos)], head[len(cos):2*len(cos)]
+	for i, c := range cos {
+		a, b, s := lo[i], hi[i], sin[i]
+		lo[i] = float32(a*c) - float32(b*s)
+		hi[i] = float32(b*c) + float32(a*s)
+	}
+}
+
+func turnNeighbours(head, cos, sin []float32) {
+	for i, c := range cos {
+		a, b, s := head[2*i], head[2*i+1], sin[i]
+		head[2*i] = float32(a*c) - float32(b*s)
+		head[2*i+1] = float32(b*c) + float32(a*s)
+	}
 }

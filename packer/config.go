@@ -84,6 +84,7 @@ type Strategy string
 
 // The strategies used here.
 const (
+	StrategyTensor  Strategy = "tensor"
 	StrategyChannel Strategy = "channel"
 	StrategyGroup   Strategy = "group"
 	StrategyToken   Strategy = "token"

@@ -16,11 +16,44 @@ const configKey = "quantization_config"
 // "quantization_config", in place of an old one if there is one. Every other
 // byte of the object, unknown keys and their order included, stays as it is.
 func WithQuantizationConfig(source []byte, q *QuantizationConfig) ([]byte, error) {
+	return ReplaceQuantizationConfig(source, q)
+}
+
+// ReplaceQuantizationConfig is [WithQuantizationConfig] for a configuration of
+// another format: anything that JSON encodes. With nil the member is removed.
+func ReplaceQuantizationConfig(source []byte, q any) ([]byte, error) {
+	if q == nil {
+		return withoutMember(source, configKey)
+	}
 	value, err := json.MarshalIndent(q, "  ", "  ")
 	if err != nil {
 		return nil, fmt.Errorf("quantization_config: %w", err)
 	}
 	return withMember(source, configKey, value)
+}
+
+// withoutMember returns a JSON object without key, every other byte but the
+// comma beside it as it is.
+func withoutMember(source []byte, key string) ([]byte, error) {
+	members, end, err := topLevel(source)
+	if err != nil {
+		return nil, &fault.Error{Err: ErrInvalid, Where: "config.json", Found: err.Error(), Wanted: "a JSON object"}
+	}
+	for i, m := range members {
+		switch {
+		case m.key != key:
+			continue
+		case i > 0: // from the end of the value before
+			return slices.Concat(source[:members[i-1].to], source[m.to:]), nil
+		case len(members) > 1: // to the key after
+			from := bytes.IndexByte(source, '{') + 1
+			comma := m.to + bytes.IndexByte(source[m.to:], ',') + 1
+			return slices.Concat(source[:from], source[comma:]), nil
+		default:
+			return slices.Concat(source[:bytes.IndexByte(source, '{')+1], source[end:]), nil
+		}
+	}
+	return slices.Clone(source), nil
 }
 
 // withMember returns a JSON object with value under key, every other byte of it

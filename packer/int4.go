@@ -67,12 +67,7 @@ func QuantizeInt4(w tensor.Matrix, o Int4Options) (*Int4Weight, *Int4Report, err
 		return nil, nil, err
 	}
 	groups := w.Cols / o.GroupSize
-	out := &Int4Weight{
-		N: w.Rows, K: w.Cols, GroupSize: o.GroupSize,
-		Codes:          make([]uint32, w.Rows*w.Cols/8),
-		Scales:         make([]uint16, w.Rows*groups),
-		FP8Activations: o.FP8Activations,
-	}
+	out := newInt4(w, o)
 	rows := make([]Int4Report, w.Rows)
 	bad := make([]error, w.Rows)
 	overRows(w.Rows, func(next func() (int, bool)) {
@@ -97,6 +92,16 @@ func QuantizeInt4(w tensor.Matrix, o Int4Options) (*Int4Weight, *Int4Report, err
 		report.Add(&rows[n])
 	}
 	return out, report, nil
+}
+
+// newInt4 returns an empty weight of w's shape.
+func newInt4(w tensor.Matrix, o Int4Options) *Int4Weight {
+	return &Int4Weight{
+		N: w.Rows, K: w.Cols, GroupSize: o.GroupSize,
+		Codes:          make([]uint32, w.Rows*w.Cols/8),
+		Scales:         make([]uint16, w.Rows*w.Cols/o.GroupSize),
+		FP8Activations: o.FP8Activations,
+	}
 }
 
 // check validates o for w and returns the importance scaled to a maximum of 1.
@@ -146,43 +151,6 @@ func checkRow(row []float32, n int) error {
 		}
 	}
 	return nil
-}
-
-// encodeRow stores the scales of a row and finds its codes.
-func encodeRow(row []float32, codes []int8, scales []uint16, o Int4Options, best *rowScales, r *Int4Report) {
-	*r = Int4Report{Rows: 1, Groups: len(scales)}
-	if best.floor {
-		r.FloorRows = 1
-	}
-	for g, t := range best.tables {
-		s8 := 8 * tensor.E4M3Value(t)
-		scales[g] = tensor.BF16Bits(s8 * best.ch)
-		products := Products(o.Grid.Arithmetic(), scales[g], tensor.E4M3(s8), best.ch)
-		unit := halfUlp(t, best.ch)
-		k := 1 / unit
-		table := &codeTables[o.Grid-1][significand(t)]
-		from := g * o.GroupSize
-		out := codes[from:][:o.GroupSize]
-		var sse, energy, amax float64
-		for j, x := range row[from:][:o.GroupSize] {
-			i := int(max(min(x*k, span-1), -span))
-			q := table.code[span+i]
-			out[j] = q
-			p := float64(products[q+8])
-			d := float64(x) - p
-			sse += float64(d * d)
-			energy += float64(float64(x) * float64(x))
-			amax = max(amax, math.Abs(float64(x)))
-			if beyond := math.Abs(float64(x)) - math.Abs(p); beyond > float64(s8*best.ch)/2 {
-				r.ClippedCodes++
-			}
-		}
-		if t == lifted && amax/7 < float64(s8*best.ch) {
-			r.LiftedGroups++
-		}
-		r.SSE += sse
-		r.Energy += energy
-	}
 }
 
 // overRows runs work on GOMAXPROCS goroutines; next hands each row out once.

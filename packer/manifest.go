@@ -42,6 +42,13 @@ type Layer struct {
 	FloorRows    int      `json:"floor_rows"`
 	LiftedGroups int      `json:"lifted_groups"`
 	ClippedCodes int      `json:"clipped_codes"`
+
+	// What rounding with error propagation adds; nothing otherwise.
+	Method      string  `json:"method,omitempty"`       // "gptq"
+	Damp        float64 `json:"damp,omitempty"`         // fraction of the Hessian's mean diagonal that was added to it
+	DeadColumns int     `json:"dead_columns,omitempty"` // inputs that were always zero; their codes are 0
+	Loss        float64 `json:"loss,omitempty"`         // squared error of the outputs over the calibration tokens
+	LossRTN     float64 `json:"loss_rtn,omitempty"`     // the same of the nearest codes under the same scales
 }
 
 // Layer gives the figures of a rounded weight for the manifest.
@@ -50,6 +57,13 @@ func (r *Int4Report) Layer() Layer {
 		SNR: finite(r.SNR()), SSE: r.SSE, Energy: r.Energy,
 		FloorRows: r.FloorRows, LiftedGroups: r.LiftedGroups, ClippedCodes: r.ClippedCodes,
 	}
+}
+
+// Layer gives the figures of a rounded weight for the manifest.
+func (r *GPTQReport) Layer() Layer {
+	l := r.Int4Report.Layer()
+	l.Method, l.Damp, l.DeadColumns, l.Loss, l.LossRTN = "gptq", r.Damp, r.DeadColumns, r.Loss, r.LossRTN
+	return l
 }
 
 // Layer gives the figures of a rounded weight for the manifest.

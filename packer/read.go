@@ -28,7 +28,7 @@ func ReadWeight(r *checkpoint.Reader, module string, q *QuantizationConfig) (Wei
 	if s == nil || err != nil {
 		return nil, err
 	}
-	kind, group, err := q.identify(s)
+	kind, group, err := q.Identify(s)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", module, err)
 	}
@@ -38,8 +38,8 @@ func ReadWeight(r *checkpoint.Reader, module string, q *QuantizationConfig) (Wei
 	return readInt4(r, module, group, kind == W4A8)
 }
 
-// identify says which scheme a group of the configuration is, and its group size.
-func (q *QuantizationConfig) identify(s *QuantizationScheme) (Scheme, int, error) {
+// Identify says which scheme a group of the configuration is, and its group size.
+func (q *QuantizationConfig) Identify(s *QuantizationScheme) (Scheme, int, error) {
 	format := s.Format
 	if format == "" {
 		format = q.Format

@@ -79,7 +79,7 @@ func (v *verifier) configs() bool {
 		if s.Format == "" || q.Format != FormatMixed && s.Format != q.Format {
 			say("config_groups."+name+".format", fmt.Sprintf("%q", s.Format), fmt.Sprintf("%q, as at the top (else transformers guesses)", q.Format))
 		}
-		if _, _, err := q.identify(s); err != nil {
+		if _, _, err := q.Identify(s); err != nil {
 			bad = append(bad, "config_groups."+name+": "+err.Error())
 		}
 	}
@@ -114,7 +114,7 @@ func groupNames(q *QuantizationConfig) []string {
 func (v *verifier) variant() {
 	w4a8 := false
 	for _, s := range v.quant.ConfigGroups {
-		kind, _, err := v.quant.identify(s)
+		kind, _, err := v.quant.Identify(s)
 		w4a8 = w4a8 || err == nil && kind == W4A8
 	}
 	data, err := v.read(weightOnlyPath)

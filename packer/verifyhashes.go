@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"path/filepath"
 	"slices"
 )
 
@@ -51,8 +52,8 @@ func (v *verifier) hashes(bad []string) {
 	}
 	for _, rel := range slices.Sorted(maps.Keys(v.manifest.Files)) {
 		want := v.manifest.Files[rel]
-		if rel != configPath && rel != weightOnlyPath {
-			bad = append(bad, fmt.Sprintf("%s: found %q among the files, wanted configuration files only", ManifestPath, rel))
+		if !filepath.IsLocal(rel) {
+			bad = append(bad, fmt.Sprintf("%s: found %q among the files, wanted paths inside the checkpoint", ManifestPath, rel))
 		} else if data, err := v.read(rel); err != nil {
 			bad = append(bad, fmt.Sprintf("%s: %v", rel, err))
 		} else if got := sha256Hex(data); got != want {

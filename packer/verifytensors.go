@@ -30,7 +30,7 @@ func (v *verifier) ignored() {
 			}
 			continue
 		}
-		kind, group, err := v.quant.identify(s)
+		kind, group, err := v.quant.Identify(s)
 		if err != nil {
 			continue // told by configs
 		}

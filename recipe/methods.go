@@ -15,11 +15,12 @@ func (r Rotation) IsZero() bool { return r == Rotation{} }
 // Rope moves outliers of keys into queries along what rotary embedding leaves
 // alone (methods.md 1.9, 1.10, 4.4). The zero value does nothing.
 type Rope struct {
-	Method   RopeMethod `yaml:"method,omitempty" json:"method,omitempty"`     // before rotary embedding, folded into q and k
-	Alpha    float64    `yaml:"alpha,omitempty" json:"alpha,omitempty"`       // fireq: the level keys are brought to; smooth-attention: the exponent of keys
-	Exponent float64    `yaml:"exponent,omitempty" json:"exponent,omitempty"` // fireq: scale = (alpha/statistic)^exponent; 1 is as published
-	TopK     int        `yaml:"top_k,omitempty" json:"top_k,omitempty"`       // channels of a head that are scaled after rotary embedding, online
-	Beta     float64    `yaml:"beta,omitempty" json:"beta,omitempty"`         // the level those are brought to
+	Method    RopeMethod `yaml:"method,omitempty" json:"method,omitempty"`       // before rotary embedding, folded into q and k
+	Alpha     float64    `yaml:"alpha,omitempty" json:"alpha,omitempty"`         // fireq: the level keys are brought to; smooth-attention: the exponent of keys
+	Exponent  float64    `yaml:"exponent,omitempty" json:"exponent,omitempty"`   // fireq: scale = (alpha/statistic)^exponent; 1 is as published
+	Statistic Statistic  `yaml:"statistic,omitempty" json:"statistic,omitempty"` // fireq: the size of a pair of channels
+	TopK      int        `yaml:"top_k,omitempty" json:"top_k,omitempty"`         // channels of a head that are scaled after rotary embedding, online
+	Beta      float64    `yaml:"beta,omitempty" json:"beta,omitempty"`           // the level those are brought to
 }
 
 // IsZero reports that nothing is scaled.
@@ -92,6 +93,25 @@ func (m RopeMethod) MarshalText() ([]byte, error) { return []byte(ropeMethods.of
 
 // UnmarshalText accepts exactly the names of the constants.
 func (m *RopeMethod) UnmarshalText(b []byte) error { return ropeMethods.parse(m, "rope.method", b) }
+
+// Statistic is the size of a pair of key channels.
+type Statistic uint8
+
+// The statistics. The zero value is the largest radius.
+const (
+	Max Statistic = iota // over the calibration text, as published
+	RMS                  // root mean square: no single token sets it
+)
+
+var statistics = options[Statistic]{"max", "rms"}
+
+func (s Statistic) String() string { return statistics.of(s) }
+
+// MarshalText gives the name in recipes and reports.
+func (s Statistic) MarshalText() ([]byte, error) { return []byte(statistics.of(s)), nil }
+
+// UnmarshalText accepts exactly the names of the constants.
+func (s *Statistic) UnmarshalText(b []byte) error { return statistics.parse(s, "rope.statistic", b) }
 
 // Method is a way of smoothing channels.
 type Method uint8

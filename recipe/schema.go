@@ -19,6 +19,7 @@ func Schema() []byte {
 		reflect.TypeFor[Target]():     words(targets),
 		reflect.TypeFor[Turn]():       words(turns),
 		reflect.TypeFor[RopeMethod](): words(ropeMethods),
+		reflect.TypeFor[Statistic]():  words(statistics),
 		reflect.TypeFor[Method]():     words(methods),
 		reflect.TypeFor[Pair]():       words(pairs),
 		reflect.TypeFor[KVFormat]():   words(kvFormats),

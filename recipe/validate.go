@@ -65,7 +65,7 @@ func (r *Recipe) Validate() error {
 		bad("weights.importance", "activations with search: false", "search: true", "importance weighs the errors of the scale search")
 	}
 	w.validateGPTQ(r.Scheme, bad)
-	r.Rope.validate(bad)
+	r.Rope.validate(r.KV.Format, bad)
 	r.Smoothing.validate(bad)
 	r.KV.validate(bad)
 	r.Rotation.validate(bad)

@@ -37,16 +37,16 @@ func (r Rotation) validate(bad report) {
 	if r.Down != NoTurn && r.Down != Hadamard {
 		bad("rotation.down", r.Down.String(), "none or hadamard", "a transform at run time has to be fast")
 	}
-	if r.Values == PCAHadamard {
-		bad("rotation.values", r.Values.String(), "none, hadamard, random-hadamard or pca", "")
-	}
-	random := r.Residual == RandomHadamard || r.Residual == PCAHadamard || r.Values == RandomHadamard
+	random := r.Residual == RandomHadamard || r.Residual == PCAHadamard || r.Values == RandomHadamard || r.Values == PCAHadamard
 	if r.Seed != 0 && !random {
 		bad("rotation.seed", fmt.Sprint(r.Seed), "a random rotation", "nothing here is random; remove the line")
 	}
 }
 
-func (r Rope) validate(bad report) {
+func (r Rope) validate(kv KVFormat, bad report) {
+	if r.TopK > 0 && kv == KVNone {
+		bad("rope.top_k", fmt.Sprint(r.TopK), "a kv.format of fp8 or int4", "these scales act where keys are cached; remove the line")
+	}
 	positive := func(field string, v float64, used bool, by string) {
 		switch {
 		case used && !(v > 0 && v < 1e6):
@@ -57,6 +57,9 @@ func (r Rope) validate(bad report) {
 	}
 	positive("alpha", r.Alpha, r.Method != NoRope, "a method")
 	positive("exponent", r.Exponent, r.Method == FireQRope, "method: fireq")
+	if r.Statistic != Max && r.Method != FireQRope {
+		bad("rope.statistic", r.Statistic.String(), "method: fireq", "nothing reads it; remove the line")
+	}
 	positive("beta", r.Beta, r.TopK > 0, "top_k above 0")
 	if r.TopK < 0 || r.TopK > 1<<12 {
 		bad("rope.top_k", fmt.Sprint(r.TopK), "0 to 4096 channels of a head", "")

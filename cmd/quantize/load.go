@@ -9,6 +9,7 @@ import (
 	"quantize/kernels/cpu"
 	"quantize/model"
 	"quantize/packer"
+	"quantize/smoothing"
 )
 
 // loaded is an open checkpoint of a known architecture.
@@ -46,7 +47,35 @@ func (l *loaded) model(a packer.Arithmetic) (*model.Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	return model.New(l.config, src, l.compute)
+	m, err := model.New(l.config, src, l.compute)
+	if err != nil {
+		return nil, err
+	}
+	sidecar, err := packer.ReadSidecar(l.reader.Dir())
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", l.reader.Dir(), err)
+	}
+	run, err := l.runtime(sidecar, nil)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", l.reader.Dir(), err)
+	}
+	return m.WithRuntime(run), nil
+}
+
+// runtime is the work between the linears that a sidecar, nil for none, and a
+// rotation of down's input, nil for none, ask for.
+func (l *loaded) runtime(sidecar *packer.Sidecar, down *smoothing.Hadamard) (model.Runtime, error) {
+	var run model.Runtime
+	if sidecar != nil {
+		var err error
+		if run.Cache, err = kernels.NewCache(sidecar.KV, sidecar, l.config); err != nil {
+			return run, err
+		}
+	}
+	if down != nil {
+		run.DownIn = l.compute.Hadamard(down)
+	}
+	return run, nil
 }
 
 // close ends the reading; nothing was written, so its error says nothing.

@@ -77,12 +77,8 @@ func (e *env) quantize(ctx context.Context, j job) (*runResult, error) {
 	if err != nil {
 		return nil, err
 	}
-	if j.recipe.Weights.Importance == recipe.Activations {
-		stats, err := e.calibrate(ctx, l, j)
-		if err != nil {
-			return nil, err
-		}
-		o.Quantize = weighted(l.config, stats)
+	if err := e.prepare(ctx, l, j, &o); err != nil {
+		return nil, err
 	}
 	bar := e.progress("quantize")
 	o.Progress = func(done, total int64, _ *packer.Layer) { bar.set(done, total) }
@@ -125,10 +121,7 @@ func exportOptions(cfg *model.Config, r *recipe.Recipe) (packer.ExportOptions, e
 	default:
 		return o, fmt.Errorf("recipe %s: %w: scheme %s", r.Name, recipe.ErrInvalid, r.Scheme)
 	}
-	o.Int4 = packer.Int4Options{Grid: packer.GridLUT, Search: r.Weights.Search, GroupSize: max(int(r.Weights.GroupSize), 0)}
-	if r.Weights.Grid == recipe.Exact {
-		o.Int4.Grid = packer.GridExact
-	}
+	o.Int4 = packer.Int4Options{Grid: grid(r), Search: r.Weights.Search, GroupSize: max(int(r.Weights.GroupSize), 0)}
 	modules := []string{cfg.Arch.Head}
 	o.Linears = []string{}
 	for _, t := range model.Tensors(cfg) {
@@ -146,36 +139,52 @@ func exportOptions(cfg *model.Config, r *recipe.Recipe) (packer.ExportOptions, e
 	return o, nil
 }
 
-// calibrate takes the statistics of every linear's input.
-func (e *env) calibrate(ctx context.Context, l *loaded, j job) (*calibrate.Stats, error) {
-	files := j.calib
-	if len(files) == 0 {
-		files = j.recipe.Calibration.Files
+// prepare makes the transforms and the rounding that the recipe wants, from its
+// calibration text where one is read.
+func (e *env) prepare(ctx context.Context, l *loaded, j job, o *packer.ExportOptions) error {
+	var windows [][]int32
+	if j.recipe.Calibrated() {
+		var err error
+		if windows, err = calibrationWindows(l, j); err != nil {
+			return err
+		}
 	}
-	if len(files) == 0 {
-		return nil, &usageError{fmt.Errorf("recipe %s weighs errors by activations and no text is given (--calib FILE, or calibration.files in the recipe)", j.recipe.Name)}
-	}
-	tok, err := tokenizer.Load(j.model)
+	t, err := e.transform(ctx, l, j.recipe, windows)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	c := j.recipe.Calibration
-	tokens, err := calibrate.Tokens(tok, 0, files...)
-	if err != nil {
-		return nil, err
+	o.Notes = t.notes
+	if t.sidecar != nil {
+		data, err := packer.EncodeSidecar(t.sidecar)
+		if err != nil {
+			return err
+		}
+		o.Files = map[string][]byte{packer.SidecarPath: data}
 	}
-	windows := calibrate.Windows(tokens, min(c.Window, l.config.MaxPositions), c.Samples, c.Seed)
-	m, err := l.model(packer.WeightOnly)
-	if err != nil {
-		return nil, err
+	if len(t.list) > 0 {
+		if o.Folded, err = l.fold(t.list); err != nil {
+			return err
+		}
 	}
-	bar := e.progress("calibrate")
-	defer bar.end()
-	return calibrate.Collect(ctx, m, windows, calibrate.Options{
-		Points:  []model.Point{model.AttnIn, model.OIn, model.MLPIn, model.DownIn},
-		MatMulT: l.compute.MatMulT,
-		OnBlock: func(done, total int) { bar.set(int64(done), int64(total)) },
-	})
+	switch {
+	case j.recipe.Weights.Rounding == recipe.GPTQ:
+		target, err := l.runtime(t.sidecar, t.down)
+		if err != nil {
+			return err
+		}
+		s, err := l.sequential(j.recipe, windows, t.list, target)
+		if err != nil {
+			return err
+		}
+		o.Quantize = s.Quantize
+	case j.recipe.Weights.Importance == recipe.Activations:
+		stats, err := e.collect(ctx, l, windows, t.list, calibrate.Options{Points: calibrate.LinearInputs})
+		if err != nil {
+			return err
+		}
+		o.Quantize = weighted(l.config, stats)
+	}
+	return nil
 }
 
 // weighted rounds each weight with the mean squared activation of its inputs as
@@ -185,7 +194,7 @@ func weighted(cfg *model.Config, stats *calibrate.Stats) func(context.Context, s
 	sites := map[string]model.Site{}
 	for _, t := range model.Tensors(cfg) {
 		if t.Kind == model.KindLinear {
-			sites[t.Module] = model.Site{Layer: t.Layer, Point: inputOf(t.Role)}
+			sites[t.Module] = model.Site{Layer: t.Layer, Point: t.Role.Input()}
 		}
 	}
 	return func(_ context.Context, module string, w tensor.Matrix, o packer.Int4Options) (packer.Weight, packer.Layer, error) {
@@ -199,20 +208,6 @@ func weighted(cfg *model.Config, stats *calibrate.Stats) func(context.Context, s
 			return nil, packer.Layer{}, err
 		}
 		return q, report.Layer(), nil
-	}
-}
-
-// inputOf is the activation that a linear reads.
-func inputOf(r model.Role) model.Point {
-	switch r {
-	case model.RoleO:
-		return model.OIn
-	case model.RoleGate, model.RoleUp:
-		return model.MLPIn
-	case model.RoleDown:
-		return model.DownIn
-	default:
-		return model.AttnIn
 	}
 }
 

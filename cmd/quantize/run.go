@@ -35,7 +35,7 @@ whole or not at all; MODEL is only read.`,
 			if err != nil {
 				return err
 			}
-			if len(o.calib) > 0 && r.Weights.Importance != recipe.Activations {
+			if len(o.calib) > 0 && !r.Calibrated() {
 				fmt.Fprintf(e.err, "note: recipe %s reads no calibration text; --calib is not used\n", r.Name)
 			}
 			res, err := e.quantize(c.Context(), job{model: args[0], out: o.out, recipe: r, calib: o.calib})

@@ -20,4 +20,7 @@ func Run(t *testing.T, b kernels.Backend) {
 	if e, ok := b.(model.Elementwise); ok {
 		t.Run("elementwise", func(t *testing.T) { runElementwise(t, e) })
 	}
+	if h, ok := b.(rotator); ok {
+		t.Run("hadamard", func(t *testing.T) { runHadamard(t, h) })
+	}
 }

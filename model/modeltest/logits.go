@@ -136,12 +136,13 @@ func eachHead(x [][]float64, d int, f func(position int, head []float64)) {
 }
 
 func rotate(x [][]float64, cfg *model.Config) {
-	inv, half := cfg.Rope.InvFreq(cfg.HeadDim), cfg.HeadDim/2
+	inv, pairs := cfg.Rope.InvFreq(cfg.HeadDim), cfg.Arch.Pairing.Pairs(cfg.HeadDim)
 	eachHead(x, cfg.HeadDim, func(position int, h []float64) {
 		for i, f := range inv {
 			sin, cos := math.Sincos(float64(f) * float64(position))
 			sin, cos = sin*cfg.Rope.AttentionFactor, cos*cfg.Rope.AttentionFactor
-			h[i], h[i+half] = h[i]*cos-h[i+half]*sin, h[i+half]*cos+h[i]*sin
+			a, b := pairs[i][0], pairs[i][1]
+			h[a], h[b] = h[a]*cos-h[b]*sin, h[b]*cos+h[a]*sin
 		}
 	})
 }

@@ -1,0 +1,210 @@
+package main
+
+import (
+	"slices"
+
+	"quantize/calibrate"
+	"quantize/model"
+	"quantize/packer"
+	"quantize/recipe"
+	"quantize/rope"
+	"quantize/smoothing"
+	"quantize/tensor"
+)
+
+// scaler makes the rope and channel scales of one block after the other.
+type scaler struct {
+	loaded  *loaded
+	recipe  *recipe.Recipe
+	layout  rope.Layout
+	pre     *rope.Pre       // nil: none
+	plan    *smoothing.Plan // nil: none
+	weights *model.Folded   // with everything before plan
+	sidecar *packer.Sidecar
+	choices []smoothing.Choice
+}
+
+// sites says what has to be measured.
+func (s *scaler) sites() calibrate.Options {
+	var o calibrate.Options
+	want := func(points ...model.Point) {
+		for _, p := range points {
+			if !slices.Contains(o.Points, p) {
+				o.Points = append(o.Points, p)
+			}
+		}
+	}
+	switch s.recipe.Rope.Method {
+	case recipe.FireQRope:
+		want(model.KPre)
+	case recipe.SmoothAttention:
+		want(model.KPost, model.QPost)
+	}
+	if s.recipe.Rope.TopK > 0 {
+		want(model.KPost)
+	}
+	if s.recipe.KV.Format == recipe.KVFP8 {
+		want(model.KPost, model.V)
+	}
+	m := s.recipe.Smoothing
+	if m.Method == recipe.SmoothQuant || m.Method == recipe.AWQ || m.Search {
+		want(calibrate.LinearInputs...)
+	}
+	if m.Method == recipe.AWQ || m.Search {
+		o.Hessians = calibrate.LinearInputs
+	}
+	return o
+}
+
+// layer makes the scales of a block from its statistics.
+func (s *scaler) layer(layer int, stats *calibrate.Stats) error {
+	if err := s.ropeScales(layer, stats); err != nil {
+		return err
+	}
+	if s.plan == nil {
+		return nil
+	}
+	p, err := s.weights.Block(layer)
+	if err != nil {
+		return err
+	}
+	scales, err := s.channelScales(layer, p, stats)
+	if err != nil {
+		return err
+	}
+	return s.plan.Set(layer, scales)
+}
+
+func (s *scaler) ropeScales(layer int, stats *calibrate.Stats) error {
+	o := s.recipe.Rope
+	at := func(p model.Point) *calibrate.SiteStats { return stats.Site(model.Site{Layer: layer, Point: p}) }
+	var pre []float64
+	var err error
+	switch o.Method {
+	case recipe.FireQRope:
+		pre, err = rope.PreScales(s.layout, at(model.KPre), rope.PreOptions{Alpha: o.Alpha, Exponent: o.Exponent, Statistic: ropeStatistic(o.Statistic)})
+	case recipe.SmoothAttention:
+		pre, err = rope.SmoothAttentionScales(s.layout, at(model.KPost), at(model.QPost), rope.SmoothAttentionOptions{Alpha: o.Alpha})
+	}
+	if err != nil {
+		return err
+	}
+	var post []float32
+	if o.TopK > 0 {
+		if post, pre, err = rope.PostScales(s.layout, at(model.KPost), pre, rope.PostOptions{TopK: o.TopK, Beta: o.Beta}); err != nil {
+			return err
+		}
+		s.sidecar.KeyScales = append(s.sidecar.KeyScales, post)
+	}
+	if s.pre != nil {
+		s.pre.ByLayer[layer] = pre
+	}
+	if s.recipe.KV.Format == recipe.KVFP8 {
+		s.sidecar.KScales = append(s.sidecar.KScales, packer.KV8Scale(rope.CachedMax(at(model.KPost), pre, post)))
+		s.sidecar.VScales = append(s.sidecar.VScales, packer.KV8Scale(at(model.V).AbsMax))
+	}
+	return nil
+}
+
+func ropeStatistic(s recipe.Statistic) rope.Statistic {
+	if s == recipe.RMS {
+		return rope.RMSRadius
+	}
+	return rope.MaxRadius
+}
+
+func (s *scaler) channelScales(layer int, p model.Params, stats *calibrate.Stats) ([]smoothing.FeedScale, error) {
+	o := s.recipe.Smoothing
+	var points []model.Point
+	for _, pair := range o.Pairs {
+		points = append(points, siteOf(pair))
+	}
+	hessians := map[model.Point]*calibrate.Hessian{}
+	for i := range stats.Sites {
+		if h := stats.Sites[i].Hessian; h != nil {
+			hessians[stats.Sites[i].Site.Point] = h
+		}
+	}
+	switch o.Method {
+	case recipe.FireQ:
+		f := smoothing.FireQOptions{
+			Statistic: smoothing.StatisticMean, Pairs: map[model.Point]smoothing.FireQPair{},
+			Objective: &smoothing.Objective{Hessians: hessians, Fake: s.fake(), MatMulT: s.loaded.compute.MatMulT, OnChoice: s.chosen},
+		}
+		if points == nil {
+			points = []model.Point{model.OIn, model.MLPIn, model.DownIn}
+		}
+		for _, point := range points {
+			f.Pairs[point] = smoothing.FireQPair{Level: smoothing.Auto, Search: o.Search}
+		}
+		return smoothing.FireQ(s.loaded.config, layer, p, f)
+	case recipe.SmoothQuant:
+		return smoothing.SmoothQuant(s.loaded.config, layer, p, stats, smoothing.SmoothQuantOptions{Alpha: o.Alpha, Pairs: points})
+	default:
+		scales, choices, err := smoothing.AWQ(s.loaded.config, layer, p, stats, hessians, s.fake(), smoothing.AWQOptions{
+			DuoGroup: s.group(), Pairs: points, MatMulT: s.loaded.compute.MatMulT,
+		})
+		s.choices = append(s.choices, choices...)
+		return scales, err
+	}
+}
+
+func (s *scaler) chosen(c smoothing.Choice) { s.choices = append(s.choices, c) }
+
+func siteOf(p recipe.Pair) model.Point {
+	return map[recipe.Pair]model.Point{
+		recipe.PairQKV: model.AttnIn, recipe.PairO: model.OIn, recipe.PairGateUp: model.MLPIn, recipe.PairDown: model.DownIn,
+	}[p]
+}
+
+// group is the group size that the weights will be rounded in.
+func (s *scaler) group() int {
+	o, err := exportOptions(s.loaded.config, s.recipe)
+	if err != nil {
+		return 0
+	}
+	var shapes []packer.LinearShape
+	for _, t := range model.Tensors(s.loaded.config) {
+		if slices.Contains(o.Linears, t.Module) {
+			shapes = append(shapes, packer.LinearShape{Name: t.Module, N: t.Shape[0], K: t.Shape[1]})
+		}
+	}
+	g, err := packer.ChooseGroupSize(shapes, o.Int4.GroupSize)
+	if err != nil {
+		return 0
+	}
+	return g
+}
+
+// fake rounds as the target will, but for the weighting of its scale search.
+func (s *scaler) fake() smoothing.Fake {
+	if !s.recipe.Scheme.Int4() {
+		return func(dst, w tensor.Matrix) error {
+			q, _, err := packer.QuantizeFP8(w)
+			if err == nil {
+				q.Decode(dst, packer.Exact)
+			}
+			return err
+		}
+	}
+	o := packer.Int4Options{GroupSize: s.group(), Grid: grid(s.recipe), Search: s.recipe.Weights.Search}
+	return func(dst, w tensor.Matrix) error {
+		q, _, err := packer.QuantizeInt4(w, o)
+		if err == nil {
+			q.Decode(dst, o.Grid.Arithmetic())
+		}
+		return err
+	}
+}
+
+func grid(r *recipe.Recipe) packer.Grid {
+	if r.Weights.Grid == recipe.Exact {
+		return packer.GridExact
+	}
+	return packer.GridLUT
+}
+
+func kvScheme(kv recipe.KV) packer.KVScheme {
+	f := map[recipe.KVFormat]packer.KVFormat{recipe.KVFP8: packer.KVFP8, recipe.KVInt4: packer.KVInt4}[kv.Format]
+	return packer.KVScheme{Format: f, GroupSize: kv.GroupSize, Symmetric: kv.Symmetric}
+}

@@ -1,0 +1,236 @@
+package packer
+
+import (
+	"context"
+	"fmt"
+
+	"quantize/calibrate"
+	"quantize/internal/fault"
+	"quantize/model"
+	"quantize/tensor"
+)
+
+// SequentialOptions are the options of [NewSequential].
+type SequentialOptions struct {
+	// Weights are the full-precision weights, transformed, and Compute the
+	// arithmetic of the forward passes over them. Weights must not be used by
+	// anyone else meanwhile.
+	Weights *model.Folded
+	Compute model.Compute
+	// Runtime is what the target does between the linears.
+	Runtime model.Runtime
+	// Linear makes the linear that the target will run from a rounded weight.
+	Linear func(w Weight, bias []float32) (model.Linear, error)
+	// MatMulT forms the products of the sums; nil: plain Go, slow.
+	MatMulT calibrate.MatMulT
+
+	Windows    [][]int32 // calibration tokens
+	Damp       float64   // as of FactorOptions
+	ActOrder   bool      // as of FactorOptions
+	Importance bool      // the scale search weighs input channels by their energy
+	// FullPrecision fits each layer's output to that of the unrounded model, so
+	// that it also makes good what the layers before it lost; false: to that of
+	// its own unrounded weight on the same inputs, GPTQ as published.
+	FullPrecision bool
+}
+
+// Sequential rounds the linears of a model by GPTQ in the order of computation.
+// A layer is fitted on the inputs it will have: those that the rounded layers
+// before it produce (arXiv 2210.17323, section 4; methods.md 4.3).
+//
+//	for each block:
+//	    attn_in of all windows -> H -> round q, k, v
+//	    o_in    of all windows -> H -> round o         residual += attention
+//	    mlp_in  of all windows -> H -> round gate, up
+//	    down_in of all windows -> H -> round down      residual += MLP
+//
+// Its memory is the residual stream of all windows, tokens·Hidden·4 bytes (twice
+// with FullPrecision), one block, and the Hessian of one site, 8·K².
+type Sequential struct {
+	o       SequentialOptions
+	rounded *model.Model // on the target's runtime
+	full    *model.Model
+	sums    *calibrate.Accumulator
+
+	layer        int
+	rules        map[string]model.LinearRule // of the current block, by module
+	block, exact *model.Block                // exact is nil without FullPrecision
+	x, y         []tensor.Matrix             // residual stream of block, and of exact
+
+	point  model.Point // of factor
+	factor *Factor
+	energy []float32
+	drift  *drift // nil without FullPrecision
+}
+
+// NewSequential embeds the windows. Its method Quantize is for [ExportOptions].
+func NewSequential(o SequentialOptions) (*Sequential, error) {
+	if len(o.Windows) == 0 {
+		return nil, &fault.Error{Err: ErrOption, Where: "calibration", Found: "no windows", Wanted: "text of at least one window"}
+	}
+	full, err := model.New(o.Weights.Config(), o.Weights, o.Compute)
+	if err != nil {
+		return nil, err
+	}
+	s := &Sequential{o: o, full: full, rounded: full.WithRuntime(o.Runtime), sums: calibrate.NewAccumulator(o.MatMulT), layer: -1}
+	if s.x, err = full.Embed(o.Windows); err != nil {
+		return nil, err
+	}
+	if o.FullPrecision {
+		if s.y, err = full.Embed(o.Windows); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+// Quantize rounds w, the next linear in the order of computation. Linears that
+// are left out stay as they are in the forward passes. It is the function of
+// [ExportOptions].
+func (s *Sequential) Quantize(ctx context.Context, module string, w tensor.Matrix, o Int4Options) (Weight, Layer, error) {
+	if err := s.enter(ctx, module); err != nil {
+		return nil, Layer{}, err
+	}
+	rule, ok := s.rules[module]
+	if !ok {
+		panic("packer: no linear of the model is called " + module)
+	}
+	point := rule.Role.Input()
+	if point != s.point || s.factor == nil {
+		if err := s.observe(ctx, point); err != nil {
+			return nil, Layer{}, err
+		}
+	}
+	target := w
+	if s.drift != nil {
+		target = s.drift.target(w, rule.Role, s.factor)
+	}
+	if s.o.Importance {
+		o.Importance = s.energy
+	}
+	q, report, err := QuantizeGPTQ(target, s.factor, GPTQOptions{Int4Options: o, MatMulT: s.o.MatMulT})
+	if err != nil {
+		return nil, Layer{}, err
+	}
+	bias, err := s.bias(module)
+	if err != nil {
+		return nil, Layer{}, err
+	}
+	l, err := s.o.Linear(q, bias)
+	if err != nil {
+		return nil, Layer{}, err
+	}
+	s.block.SetLinear(rule.Role, l)
+	return q, report.Layer(), nil
+}
+
+func (s *Sequential) bias(module string) ([]float32, error) {
+	p, err := s.o.Weights.Block(s.layer)
+	if err != nil {
+		return nil, err
+	}
+	b := p[s.rules[module].Name+".bias"]
+	if b == nil {
+		return nil, nil
+	}
+	return b.Narrow().Data, nil
+}
+
+// enter moves on to the block of a module.
+func (s *Sequential) enter(ctx context.Context, module string) error {
+	to := s.o.Weights.Config().LayerOf(module)
+	if to < s.layer {
+		return fmt.Errorf("packer: %s after layer %d", module, s.layer)
+	}
+	for s.layer < to {
+		if s.layer >= 0 {
+			if err := s.advance(ctx, model.DownIn, true); err != nil {
+				return err
+			}
+		}
+		s.layer++
+		if err := s.load(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Sequential) load() error {
+	b, err := s.full.Block(s.layer)
+	if err != nil {
+		return err
+	}
+	s.block = s.rounded.Share(b)
+	if s.o.FullPrecision {
+		s.exact = b
+	}
+	s.point, s.factor, s.drift = "", nil, nil
+	s.rules = map[string]model.LinearRule{}
+	names := s.full.LinearsOf(s.layer)
+	for i, rule := range s.o.Weights.Config().Arch.Linears {
+		s.rules[names[i]] = rule
+	}
+	return nil
+}
+
+// observe sums what the linears at a point are fed.
+func (s *Sequential) observe(ctx context.Context, p model.Point) error {
+	if err := s.advance(ctx, p, false); err != nil {
+		return err
+	}
+	k := 0
+	for _, rule := range s.rules {
+		if rule.Role.Input() == p {
+			_, k = s.o.Weights.Config().Shape(rule.Role)
+		}
+	}
+	h := &calibrate.Hessian{K: k, Data: make([]float64, k*k)}
+	s.drift = nil
+	if s.o.FullPrecision {
+		s.drift = newDrift(k, s.o.Weights.Config().Hidden, p)
+	}
+	for i, x := range s.x {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		in := s.block.Until(p, x)
+		s.sums.Add(h, in)
+		if s.drift != nil {
+			s.drift.add(s.sums, in, s.exact.Until(p, s.y[i]), x, s.y[i])
+		}
+	}
+	s.sums.Complete(h)
+	s.energy = make([]float32, k)
+	for j := range s.energy {
+		s.energy[j] = float32(h.Data[j*k+j])
+	}
+	var err error
+	s.factor, err = FactorHessian(h, FactorOptions{Damp: s.o.Damp, ActOrder: s.o.ActOrder})
+	s.point = p
+	return err
+}
+
+// advance brings the residual streams to where point p reads them, or beyond p
+// to the end of the block.
+func (s *Sequential) advance(ctx context.Context, p model.Point, beyond bool) error {
+	attention := s.point == "" || s.point == model.AttnIn || s.point == model.OIn
+	for i := range s.x {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if attention && (p == model.MLPIn || p == model.DownIn) {
+			s.block.FinishAttention(s.x[i], nil)
+			if s.exact != nil {
+				s.exact.FinishAttention(s.y[i], nil)
+			}
+		}
+		if beyond {
+			s.block.FinishMLP(s.x[i], nil)
+			if s.exact != nil {
+				s.exact.FinishMLP(s.y[i], nil)
+			}
+		}
+	}
+	return nil
+}

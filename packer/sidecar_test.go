@@ -1,0 +1,206 @@
+package packer
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/nlpodyssey/safetensors"
+)
+
+func sidecars() map[string]*Sidecar {
+	return map[string]*Sidecar{
+		"nothing":      {},
+		"int4":         {KV: KVScheme{Format: KVInt4, GroupSize: 32, Symmetric: true, FP8Queries: true}},
+		"int4, scaled": {KV: KVScheme{Format: KVInt4}, KeyScales: [][]float32{{1, 0.25, 3}, nil, {7, 0x1p-126, math.MaxFloat32}}},
+		"fp8":          {KV: KVScheme{Format: KVFP8}, KScales: []float32{0.5, 2}, VScales: []float32{3, 0.125}},
+		"fp8, scaled": {
+			KV: KVScheme{Format: KVFP8, FP8Queries: true}, KeyScales: [][]float32{nil, {2, 4}},
+			KScales: []float32{0.5, 2}, VScales: []float32{3, 0.125},
+		},
+	}
+}
+
+func encoded(t testing.TB, s *Sidecar) []byte {
+	t.Helper()
+	data, err := EncodeSidecar(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+func TestSidecarRoundTrip(t *testing.T) {
+	t.Parallel()
+	for name, s := range sidecars() {
+		data := encoded(t, s)
+		got, err := ParseSidecar(data)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if diff := cmp.Diff(s, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+		if !bytes.Equal(encoded(t, got), data) {
+			t.Errorf("%s: encoded again it has other bytes", name)
+		}
+		dir := t.TempDir()
+		if none, err := ReadSidecar(dir); none != nil || err != nil {
+			t.Errorf("%s: no file reads as %v, %v", name, none, err)
+		}
+		path := filepath.Join(dir, filepath.FromSlash(SidecarPath))
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := ReadSidecar(dir); err != nil || !cmp.Equal(s, got) {
+			t.Errorf("%s: read from its file: %v", name, err)
+		}
+	}
+}
+
+// Other tools read the file: an independent parser finds the tensors.
+func TestSidecarIsSafetensors(t *testing.T) {
+	t.Parallel()
+	parsed, err := safetensors.Deserialize(encoded(t, sidecars()["fp8, scaled"]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string][]float32{
+		"layers.1.key_scale": {2, 4}, "layers.0.k_scale": {0.5}, "layers.1.v_scale": {0.125},
+	} {
+		tensor, ok := parsed.Tensor(name)
+		if !ok {
+			t.Fatalf("no tensor %s among %v", name, parsed.Names())
+		}
+		var got []float32
+		for d := tensor.Data(); len(d) > 0; d = d[4:] {
+			got = append(got, math.Float32frombits(binary.LittleEndian.Uint32(d)))
+		}
+		if tensor.DType().String() != "F32" || !cmp.Equal(want, got) {
+			t.Errorf("%s is %v %v, want %v", name, tensor.DType(), got, want)
+		}
+	}
+	if parsed.Len() != 5 {
+		t.Errorf("%d tensors, want 5", parsed.Len())
+	}
+}
+
+// No byte of a file can be changed, removed or added unnoticed.
+func TestParseSidecarNoticesEveryByte(t *testing.T) {
+	t.Parallel()
+	data := encoded(t, sidecars()["fp8, scaled"])
+	check := func(what string, at int, data []byte) {
+		t.Helper()
+		if _, err := ParseSidecar(data); !errors.Is(err, ErrInvalid) {
+			t.Fatalf("%s %d: error %v, want ErrInvalid", what, at, err)
+		}
+	}
+	for i := range data {
+		for _, flip := range []byte{1, 0x20, 0x80} {
+			changed := bytes.Clone(data)
+			changed[i] ^= flip
+			check("changed byte", i, changed)
+		}
+		check("cut at byte", i, data[:i])
+	}
+	check("added byte", len(data), append(bytes.Clone(data), 0))
+}
+
+func TestSidecarRefuses(t *testing.T) {
+	t.Parallel()
+	nan := float32(math.NaN())
+	fp8 := KVScheme{Format: KVFP8}
+	for name, c := range map[string]struct {
+		s    Sidecar
+		want error
+	}{
+		"bad scheme":          {Sidecar{KV: KVScheme{Format: 7}}, ErrOption},
+		"fp8 without scales":  {Sidecar{KV: fp8}, ErrOption},
+		"one scale missing":   {Sidecar{KV: fp8, KScales: []float32{1, 1}, VScales: []float32{1}}, ErrOption},
+		"scales without fp8":  {Sidecar{KScales: []float32{1}, VScales: []float32{1}}, ErrOption},
+		"layers that differ":  {Sidecar{KV: fp8, KeyScales: [][]float32{{1}}, KScales: []float32{1, 1}, VScales: []float32{1, 1}}, ErrOption},
+		"too many layers":     {Sidecar{KeyScales: make([][]float32, 1<<12+1)}, ErrOption},
+		"too many channels":   {Sidecar{KeyScales: [][]float32{make([]float32, 1<<20+1)}}, ErrOption},
+		"zero":                {Sidecar{KeyScales: [][]float32{{1, 0}}}, ErrInvalid},
+		"negative":            {Sidecar{KeyScales: [][]float32{{-1}}}, ErrInvalid},
+		"subnormal":           {Sidecar{KeyScales: [][]float32{{0x1p-127}}}, ErrInvalid},
+		"not a number":        {Sidecar{KV: fp8, KScales: []float32{nan}, VScales: []float32{1}}, ErrInvalid},
+		"infinite last scale": {Sidecar{KV: fp8, KScales: []float32{1}, VScales: []float32{float32(math.Inf(1))}}, ErrInvalid},
+	} {
+		if _, err := EncodeSidecar(&c.s); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	// The same written by somebody else, with a hash that is right.
+	for name, x := range map[string]*sidecarIndex{
+		"other version":      {Version: 2, KeyScales: []int{}},
+		"negative channels":  {Version: 1, KeyScales: []int{-1}},
+		"huge channels":      {Version: 1, KeyScales: []int{1 << 40}},
+		"negative layers":    {Version: 1, KeyScales: []int{}, FP8Layers: -1},
+		"zero as a scale":    {Version: 1, KeyScales: []int{2}},
+		"scheme in pieces":   {Version: 1, KeyScales: []int{}, KV: KVScheme{GroupSize: 32}},
+		"fp8 without scales": {Version: 1, KeyScales: []int{}, KV: fp8},
+		"null for a list":    {Version: 1},
+	} {
+		var body []byte
+		if x.KeyScales != nil && len(x.KeyScales) == 1 && x.KeyScales[0] == 2 {
+			body = make([]byte, 8)
+		}
+		head, err := x.header(body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := ParseSidecar(append(head, body...)); !errors.Is(err, ErrInvalid) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestReadSidecarNamesTheFile(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(dir, filepath.FromSlash(SidecarPath)), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ReadSidecar(dir); !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), dir) {
+		t.Errorf("a directory in its place: %v", err)
+	}
+	other := t.TempDir()
+	if err := os.Mkdir(filepath.Join(other, "quantize"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(other, filepath.FromSlash(SidecarPath)), []byte("nothing of the kind"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ReadSidecar(other); !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), other) {
+		t.Errorf("another file: %v", err)
+	}
+}
+
+func FuzzParseSidecar(f *testing.F) {
+	for _, s := range sidecars() {
+		f.Add(encoded(f, s))
+	}
+	f.Add([]byte("\xff\xff\xff\xff\xff\xff\xff\xff{}"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		s, err := ParseSidecar(data)
+		if err != nil {
+			if !errors.Is(err, ErrInvalid) {
+				t.Fatalf("error %v is no ErrInvalid", err)
+			}
+			return
+		}
+		if !bytes.Equal(encoded(t, s), data) {
+			t.Fatal("a file that is read is not the one its contents give")
+		}
+	})
+}

@@ -1,0 +1,145 @@
+package packer
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+)
+
+const (
+	sidecarVersion = 1
+	sidecarKey     = "quantize.attention"
+	sidecarHashKey = "sha256"
+)
+
+// sidecarIndex is what a sidecar holds, without the numbers. The header of the
+// file follows from it and the data, so a reader rebuilds and compares it.
+type sidecarIndex struct {
+	Version   int      `json:"version"`
+	KV        KVScheme `json:"kv"`
+	KeyScales []int    `json:"key_scales"` // channels by layer; 0: ones
+	FP8Layers int      `json:"fp8_layers"` // layers with k_scale and v_scale
+}
+
+func indexOfSidecar(s *Sidecar) *sidecarIndex {
+	x := &sidecarIndex{Version: sidecarVersion, KV: s.KV, KeyScales: []int{}, FP8Layers: len(s.KScales)}
+	for _, scales := range s.KeyScales {
+		x.KeyScales = append(x.KeyScales, len(scales))
+	}
+	return x
+}
+
+// empty allocates the sidecar that x describes.
+func (x *sidecarIndex) empty() *Sidecar {
+	s := &Sidecar{KV: x.KV}
+	if len(x.KeyScales) > 0 {
+		s.KeyScales = make([][]float32, len(x.KeyScales))
+	}
+	for layer, n := range x.KeyScales {
+		if n > 0 {
+			s.KeyScales[layer] = make([]float32, n)
+		}
+	}
+	if x.FP8Layers > 0 {
+		s.KScales, s.VScales = make([]float32, x.FP8Layers), make([]float32, x.FP8Layers)
+	}
+	return s
+}
+
+type sidecarTensor struct {
+	name     string
+	elements int
+}
+
+// tensors lists the file's tensors in the order of their data.
+func (x *sidecarIndex) tensors() []sidecarTensor {
+	var list []sidecarTensor
+	for layer, n := range x.KeyScales {
+		if n > 0 {
+			list = append(list, sidecarTensor{fmt.Sprintf("layers.%d.key_scale", layer), n})
+		}
+	}
+	for layer := range x.FP8Layers {
+		list = append(list, sidecarTensor{fmt.Sprintf("layers.%d.k_scale", layer), 1}, sidecarTensor{fmt.Sprintf("layers.%d.v_scale", layer), 1})
+	}
+	return list
+}
+
+// bytes is the size of the data; the limits of parseSidecarIndex keep it below 2^35.
+func (x *sidecarIndex) bytes() int64 {
+	total := 8 * int64(x.FP8Layers)
+	for _, n := range x.KeyScales {
+		total += 4 * int64(n)
+	}
+	return total
+}
+
+// header returns the length and the JSON of the file's header.
+func (x *sidecarIndex) header(data []byte) ([]byte, error) {
+	index, err := json.Marshal(x)
+	if err != nil {
+		return nil, fmt.Errorf("sidecar: %w", err)
+	}
+	hash := sha256.New()
+	hash.Write(index)
+	hash.Write(data)
+	metadata, err := json.Marshal(map[string]string{
+		"format": "pt", sidecarKey: string(index), sidecarHashKey: hex.EncodeToString(hash.Sum(nil)),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("sidecar: %w", err)
+	}
+	var b bytes.Buffer
+	b.Write(make([]byte, 8))
+	fmt.Fprintf(&b, `{"__metadata__":%s`, metadata)
+	at := 0
+	for _, t := range x.tensors() {
+		fmt.Fprintf(&b, `,"%s":{"dtype":"F32","shape":[%d],"data_offsets":[%d,%d]}`, t.name, t.elements, at, at+4*t.elements)
+		at += 4 * t.elements
+	}
+	b.WriteByte('}')
+	for b.Len()%8 != 0 {
+		b.WriteByte(' ')
+	}
+	binary.LittleEndian.PutUint64(b.Bytes(), uint64(b.Len()-8))
+	return b.Bytes(), nil
+}
+
+// parseSidecarIndex reads the index from a header and checks its numbers.
+func parseSidecarIndex(head []byte) (*sidecarIndex, error) {
+	var object struct {
+		Metadata map[string]string `json:"__metadata__"`
+	}
+	if err := json.Unmarshal(head, &object); err != nil {
+		return nil, badSidecar("a header that is no JSON: "+err.Error(), "a safetensors header")
+	}
+	text, ok := object.Metadata[sidecarKey]
+	if !ok {
+		return nil, badSidecar("no "+sidecarKey+" in __metadata__", "one")
+	}
+	x := &sidecarIndex{}
+	d := json.NewDecoder(bytes.NewReader([]byte(text)))
+	d.DisallowUnknownFields()
+	if err := d.Decode(x); err != nil {
+		return nil, badSidecar(sidecarKey+": "+err.Error(), "its JSON")
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return nil, badSidecar(sidecarKey+" with something behind it", "one JSON object")
+	}
+	if x.Version != sidecarVersion {
+		return nil, badSidecar(fmt.Sprintf("version %d", x.Version), fmt.Sprintf("version %d", sidecarVersion))
+	}
+	if x.KeyScales == nil || len(x.KeyScales) > maxSidecarLayers || x.FP8Layers < 0 || x.FP8Layers > maxSidecarLayers {
+		return nil, badSidecar(fmt.Sprintf("%d and %d layers", len(x.KeyScales), x.FP8Layers), fmt.Sprintf("two numbers, at most %d", maxSidecarLayers))
+	}
+	for layer, n := range x.KeyScales {
+		if n < 0 || n > maxSidecarChannels {
+			return nil, badSidecar(fmt.Sprintf("%d key scales in layer %d", n, layer), fmt.Sprintf("0 to %d", maxSidecarChannels))
+		}
+	}
+	return x, nil
+}
