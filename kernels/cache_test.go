@@ -110,7 +110,9 @@ func TestCacheOfAModel(t *testing.T) {
 func BenchmarkCache(b *testing.B) {
 	c, q, k, v := cacheInputs(2048)
 	for _, scheme := range []packer.KVScheme{
-		{Format: packer.KVFP8}, {Format: packer.KVInt4, Symmetric: true}, {Format: packer.KVInt4, GroupSize: 32},
+		{Format: packer.KVFP8},
+		{Format: packer.KVInt4, Symmetric: true},
+		{Format: packer.KVInt4, GroupSize: 32},
 		{Format: packer.KVInt4, Symmetric: true, FP8Queries: true},
 	} {
 		b.Run(scheme.String(), func(b *testing.B) {

@@ -32,17 +32,7 @@ func roundKV4(x []float32) {
 }
 
 func roundKV4Asymmetric(x []float32) {
-	var lo, hi float32
-	for _, v := range x {
-		switch {
-		case v > hi:
-			hi = v
-		case v < lo:
-			lo = v
-		case v != v:
-			hi = v // and nothing is above it
-		}
-	}
+	lo, hi := span(x)
 	if !(hi-lo < 0x1p127) {
 		fill(x, float32(math.NaN()))
 		return
@@ -75,6 +65,18 @@ func magnitude(x []float32) float32 {
 		top = max(top, math.Float32bits(v)&^(1<<31))
 	}
 	return math.Float32frombits(top)
+}
+
+// span returns min(0, x) and max(0, x). As a signed integer the largest bits are
+// those of the largest positive number, as an unsigned one those of the smallest
+// negative one; a NaN is beyond both.
+func span(x []float32) (lo, hi float32) {
+	low, high := uint32(1<<31), int32(0)
+	for _, v := range x {
+		b := math.Float32bits(v)
+		low, high = max(low, b), max(high, int32(b))
+	}
+	return math.Float32frombits(low), math.Float32frombits(uint32(high))
 }
 
 func fill(x []float32, v float32) {

@@ -28,6 +28,10 @@ type drift struct {
 	stream    []float64 // R, nil where the linears do not write the stream
 
 	difference tensor.Matrix // work area
+
+	factor     *Factor
+	product    calibrate.MatMulT
+	transposed tensor.Matrix // (C H⁻¹)ᵀ, or Cᵀ where there is R
 }
 
 func newDrift(k, hidden int, p model.Point) *drift {
@@ -60,36 +64,59 @@ func (d *drift) minus(a, b tensor.Matrix) tensor.Matrix {
 	return out
 }
 
+// prepare is called once the sums are complete; f is the factored Hessian.
+func (d *drift) prepare(f *Factor, product calibrate.MatMulT) {
+	d.factor, d.product = f, product
+	c := d.input
+	if d.stream == nil {
+		// W C H⁻¹ = W (C H⁻¹): solved once for all linears of the site.
+		f.Solve(c, d.k)
+	}
+	d.transposed = tensor.NewMatrix(d.k, d.k)
+	overRows(d.k, func(next func() (int, bool)) {
+		for j, ok := next(); ok; j, ok = next() {
+			row := d.transposed.Row(j)
+			for i := range row {
+				row[i] = float32(c[i*d.k+j])
+			}
+		}
+	})
+	d.input = nil
+}
+
 // target returns W* for w (N, K).
-func (d *drift) target(w tensor.Matrix, role model.Role, f *Factor) tensor.Matrix {
-	g := make([]float64, w.Rows*w.Cols)
-	multiplyWide(g, w, d.input, d.k)
+func (d *drift) target(w tensor.Matrix) tensor.Matrix {
+	out := tensor.NewMatrix(w.Rows, w.Cols)
+	d.product(out, w, d.transposed)
 	if d.stream != nil {
+		g := make([]float64, len(d.stream))
 		for i, v := range d.stream {
-			g[i] += v
+			g[i] = v + float64(out.Data[i])
+		}
+		d.factor.Solve(g, w.Rows)
+		for i, v := range g {
+			out.Data[i] = float32(v)
 		}
 	}
-	f.Solve(g, w.Rows)
-	out := tensor.NewMatrix(w.Rows, w.Cols)
 	for i := range w.Rows {
 		row, from := out.Row(i), w.Row(i)
 		for j := range row {
-			row[j] = float32(float64(from[j]) + g[i*w.Cols+j])
+			row[j] += from[j]
 		}
 	}
 	return out
 }
 
-// multiplyWide writes w·c (N, K) into g for w (N, K) and c (K, K).
-func multiplyWide(g []float64, w tensor.Matrix, c []float64, k int) {
-	overRows(w.Rows, func(next func() (int, bool)) {
-		for n, ok := next(); ok; n, ok = next() {
-			row := g[n*k : (n+1)*k]
-			for i, v := range w.Row(n) {
-				for j, u := range c[i*k : (i+1)*k] {
-					row[j] += float64(v) * u
-				}
+// plainProduct is the formula of calibrate.MatMulT, for callers that wire no kernel.
+func plainProduct(dst, a, b tensor.Matrix) {
+	for i := range a.Rows {
+		x, y := a.Row(i), dst.Row(i)
+		for j := range b.Rows {
+			sum := 0.0
+			for c, v := range b.Row(j) {
+				sum += float64(x[c]) * float64(v)
 			}
+			y[j] = float32(sum)
 		}
-	})
+	}
 }

@@ -44,7 +44,7 @@ func TestExportOfFoldedWeights(t *testing.T) {
 		if o.Folded, err = model.Fold(o.Model, stored, modeltest.Compute(), negate{o.Model}); err != nil {
 			t.Fatal(err)
 		}
-		o.Linears = slices.DeleteFunc(linearsOf(o.Model), func(m string) bool { return m == "model.layers.0.mlp.up_proj" })
+		o.Linears = slices.DeleteFunc(linearsOf(o.Model), func(m string) bool { return m == "model.layers.0.mlp.down_proj" })
 		o.Files = map[string][]byte{"quantize/attention.safetensors": []byte("sidecar"), "tokenizer.json": []byte("replaced")}
 		out := filepath.Join(t.TempDir(), "out")
 		rep, err := Export(context.Background(), r, out, o)
@@ -68,9 +68,9 @@ func TestExportOfFoldedWeights(t *testing.T) {
 			head = "model.embed_tokens.weight"
 		}
 		for name, from := range map[string]string{
-			"model.embed_tokens.weight":         "model.embed_tokens.weight",
-			"lm_head.weight":                    head,
-			"model.layers.0.mlp.up_proj.weight": "model.layers.0.mlp.up_proj.weight",
+			"model.embed_tokens.weight":           "model.embed_tokens.weight",
+			"lm_head.weight":                      head,
+			"model.layers.0.mlp.down_proj.weight": "model.layers.0.mlp.down_proj.weight",
 		} {
 			if want := flipped(src.tensors[from].data); !bytes.Equal(got.tensors[name].data, want) {
 				t.Errorf("tied %v: %s is not the negative of %s", tied, name, from)

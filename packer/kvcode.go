@@ -48,13 +48,13 @@ func DecodeKV4(dst []float32, codes []int8, scale float32) {
 //
 //	lo = min(0, min x)    hi = max(0, max x)
 //	s  = max(bf16((hi - lo) / 15), 2^-126)
-//	z  = round(-lo / s)                      0 .. 15: -lo/s <= 15 + 15·2^-9
+//	z  = round(-lo / s)                      0 .. 15: -lo/s <= 15 + 15·2^-8
 //	u  = min(round(x / s) + z, 15)           x' = (u - z)·s;  round(lo / s) = -z
 //
-// Zero is always exact. |x - x'| <= s/2 (and 2^-21·s, from the quotient), but hi,
-// which rounding s to BF16 may leave 15·2^-9 steps and rounding z half a step above
-// the last code, is up to s/2 + s/32 away. A group with a NaN or an
-// infinity, or of a range of 2^127 and more, has the scale NaN and codes 0.
+// Zero is always exact. |x - x'| <= s/2 (and 2^-21·s, from the quotient) up to the
+// last code; above it, where rounding z may leave hi by half a step and rounding s to
+// BF16 by 15·2^-8 steps more, s/2 + s/16. A group with a NaN or an infinity, or of a
+// range of 2^127 and more, has the scale NaN and codes 0.
 func EncodeKV4Asymmetric(codes []uint8, x []float32) (scale float32, zero uint8) {
 	checkGroup(len(codes), len(x))
 	var lo, hi float32

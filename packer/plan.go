@@ -80,7 +80,7 @@ func (p *exportPlan) example() string {
 }
 
 // groups settles the group size; where it is not 128, no runtime has a W4A8
-// kernel, and config.json declares W4A16.
+// kernel, and config.json declares W4A16 unless that size was asked for.
 func (p *exportPlan) groups(o *ExportOptions) error {
 	if p.scheme == FP8 {
 		return nil
@@ -89,7 +89,7 @@ func (p *exportPlan) groups(o *ExportOptions) error {
 	if p.group, err = ChooseGroupSize(p.linears, o.Int4.GroupSize); err != nil {
 		return err
 	}
-	if p.scheme == W4A8 && p.group != 128 {
+	if p.scheme == W4A8 && p.group != 128 && o.Int4.GroupSize == 0 {
 		p.scheme = W4A16
 		p.notes = append(p.notes, fmt.Sprintf("group size %d: config.json declares W4A16, since W4A8 kernels have group size 128 only", p.group))
 	}

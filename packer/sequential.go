@@ -68,6 +68,9 @@ func NewSequential(o SequentialOptions) (*Sequential, error) {
 	if len(o.Windows) == 0 {
 		return nil, &fault.Error{Err: ErrOption, Where: "calibration", Found: "no windows", Wanted: "text of at least one window"}
 	}
+	if o.MatMulT == nil {
+		o.MatMulT = plainProduct
+	}
 	full, err := model.New(o.Weights.Config(), o.Weights, o.Compute)
 	if err != nil {
 		return nil, err
@@ -103,7 +106,7 @@ func (s *Sequential) Quantize(ctx context.Context, module string, w tensor.Matri
 	}
 	target := w
 	if s.drift != nil {
-		target = s.drift.target(w, rule.Role, s.factor)
+		target = s.drift.target(w)
 	}
 	if s.o.Importance {
 		o.Importance = s.energy
@@ -206,9 +209,14 @@ func (s *Sequential) observe(ctx context.Context, p model.Point) error {
 		s.energy[j] = float32(h.Data[j*k+j])
 	}
 	var err error
-	s.factor, err = FactorHessian(h, FactorOptions{Damp: s.o.Damp, ActOrder: s.o.ActOrder})
+	if s.factor, err = FactorHessian(h, FactorOptions{Damp: s.o.Damp, ActOrder: s.o.ActOrder}); err != nil {
+		return err
+	}
+	if s.drift != nil {
+		s.drift.prepare(s.factor, s.o.MatMulT)
+	}
 	s.point = p
-	return err
+	return nil
 }
 
 // advance brings the residual streams to where point p reads them, or beyond p

@@ -3,6 +3,7 @@ package rope_test
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"quantize/calibrate"
@@ -195,9 +196,10 @@ func TestFoldedForwardPass(t *testing.T) {
 		for i := range exact.Sites {
 			want := &exact.Sites[i]
 			got := observed.Site(want.Site)
+			// Keys cancel: they are known to the roundings, about 30 in two blocks, of the largest.
+			limit := 30 * 0x1p-24 * float64(slices.Max(want.PairMax))
 			for p, r := range want.PairMax {
-				// Keys cancel: an FP32 activation is known to a few ulp of the largest, not of its own.
-				if d := math.Abs(float64(got.PairMax[p] - r)); d > 2e-5 {
+				if d := math.Abs(float64(got.PairMax[p] - r)); d > limit {
 					t.Errorf("%v: radius %d is %v, want %v", want.Site, p, got.PairMax[p], r)
 				}
 			}

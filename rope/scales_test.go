@@ -44,7 +44,8 @@ func TestPreScalesFormula(t *testing.T) {
 	}{
 		"published": {small, rope.PreOptions{Alpha: 8}, []float64{2, 8, 2, 8, 4, 1, 1, 1, 1, 1, 1, 0.5}},
 		"interleaved": {
-			interleaved, rope.PreOptions{Alpha: 8, Exponent: 1},
+			interleaved,
+			rope.PreOptions{Alpha: 8, Exponent: 1},
 			[]float64{2, 2, 8, 8, 4, 1, 1, 1, 1, 1, 1, 0.5},
 		},
 		"root":   {small, rope.PreOptions{Alpha: 16, Exponent: 0.5}, []float64{2, 4, 2, 4, math.Sqrt(8), 1, math.Sqrt2, 1, math.Sqrt2, 1, 1, 1}},

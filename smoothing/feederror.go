@@ -138,9 +138,9 @@ func (j *judge) energy(d tensor.Matrix) float64 {
 		multiply(j.MatMulT, product, d.ColRange(from, k), gram)
 		sharedOut(d.Rows, 1+fewestWeights/(end-from), func(first, last int) {
 			for i := first; i < last; i++ {
-				error := d.Row(i)[from:end]
+				off := d.Row(i)[from:end]
 				for c, v := range product.Row(i) {
-					sums[i] += float64(float64(v) * float64(error[c])) // no fused multiply-add: the same bits everywhere
+					sums[i] += float64(float64(v) * float64(off[c])) // no fused multiply-add: the same bits everywhere
 				}
 			}
 		})

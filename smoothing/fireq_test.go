@@ -194,7 +194,7 @@ func TestFireQRefuses(t *testing.T) {
 		if !errors.Is(err, c.want) {
 			t.Errorf("%s: %v", name, err)
 		}
-		if f := (*fault.Error)(nil); c.want == ErrScale && (!errors.As(err, &f) || f.Found == "" || f.Wanted == "") {
+		if f := (*fault.Error)(nil); errors.Is(c.want, ErrScale) && (!errors.As(err, &f) || f.Found == "" || f.Wanted == "") {
 			t.Errorf("%s: says too little: %v", name, err)
 		}
 	}

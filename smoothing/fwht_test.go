@@ -178,8 +178,11 @@ func hadamardOf(n int) *Hadamard {
 func TestTransformAllocatesNothing(t *testing.T) {
 	for _, n := range []int{64, 28 * 8, 144} {
 		h, x := hadamard(t, n), gaussian(1, n)
-		if a := testing.AllocsPerRun(100, func() { h.Apply(x); h.ApplyTransposed(x) }); a > 0 {
-			t.Errorf("%v: %v allocations", h, a)
+		for _, transform := range []func([]float64){h.Apply, h.ApplyTransposed} {
+			// The mean is rounded down: under the race detector a pool loses a quarter of its items.
+			if a := testing.AllocsPerRun(1000, func() { transform(x) }); a > 0 {
+				t.Errorf("%v: %v allocations", h, a)
+			}
 		}
 	}
 }

@@ -3,6 +3,8 @@ package kerneltest
 import (
 	"math"
 	"testing"
+
+	"quantize/packer"
 )
 
 // The error bounds. u is the unit roundoff of FP32; a sum of K products in FP32,
@@ -37,6 +39,7 @@ const (
 type Result struct {
 	Rows, Cols   int
 	Value, Bound []float64
+	Extra        []float64 // what a coarser arithmetic may add to Bound, or nil
 }
 
 func newResult(rows, cols int) *Result {
@@ -45,6 +48,25 @@ func newResult(rows, cols int) *Result {
 
 func (r *Result) set(i, j int, value, bound float64) {
 	r.Value[i*r.Cols+j], r.Bound[i*r.Cols+j] = value, bound
+}
+
+// Coarse is implemented by a backend that computes some INT4 products in less
+// than FP32. sum is how far its sums may be off, in units of Σ|a||b|, and store
+// the relative rounding of what it stores; both are 0 for a product in FP32.
+type Coarse interface {
+	Int4Error(w *packer.Int4Weight, a packer.Arithmetic) (sum, store float64)
+}
+
+// tinyBF16 is the absolute error that underflow may add to a BF16.
+const tinyBF16 = 0x1p-133
+
+// coarse is the result for an arithmetic that is off by sum and store beyond FP32.
+func (r *Result) coarse(magnitude []float64, sum, store float64) *Result {
+	r.Extra = make([]float64, len(r.Value))
+	for i, v := range r.Value {
+		r.Extra[i] = sum*magnitude[i] + store*(math.Abs(v)+sum*magnitude[i]) + tinyBF16
+	}
+	return r
 }
 
 // Tally keeps the largest share of a bound that was used, and the normalised
@@ -83,6 +105,10 @@ func (y *Tally) compare(t *testing.T, name string, got *operand, want *Result) {
 	for i := range got.Rows {
 		for j, g := range got.Row(i) {
 			w, bound := want.Value[i*want.Cols+j], want.Bound[i*want.Cols+j]
+			fine := bound
+			if want.Extra != nil {
+				bound += want.Extra[i*want.Cols+j]
+			}
 			d := math.Abs(float64(g) - w)
 			switch {
 			case math.IsNaN(w) || math.IsInf(w, 0):
@@ -90,7 +116,7 @@ func (y *Tally) compare(t *testing.T, name string, got *operand, want *Result) {
 					continue
 				}
 			case d <= bound:
-				caseBound += bound * bound
+				caseBound += fine * fine
 				if bound > 0 {
 					y.Worst = max(y.Worst, d/bound)
 				}

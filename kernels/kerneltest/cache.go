@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 
@@ -34,6 +35,30 @@ var cacheSchemes = func() []packer.KVScheme {
 	return all
 }()
 
+// cacheKinds are the kinds of all kernels and rows of exact ties: a quotient by
+// any other way than a division leaves them.
+var cacheKinds = append(slices.Clone(kinds),
+	kind{"symmetric ties", func(r *rand.Rand, row []float32) {
+		s := math.Ldexp(float64(8+r.IntN(8)), r.IntN(14)-9) // an E4M3 value
+		ties(r, row, s, []float64{7, -7})
+	}},
+	kind{"asymmetric ties", func(r *rand.Rand, row []float32) {
+		s := math.Ldexp(float64(128+r.IntN(128)), r.IntN(40)-30) // a BF16 value
+		ties(r, row, s, []float64{-8, 7})
+	}},
+)
+
+// ties fills a row with odd multiples of s/2 and, at the start of every group, the
+// bounds in units of s that make s its scale.
+func ties(r *rand.Rand, row []float32, s float64, bounds []float64) {
+	for i := range row {
+		row[i] = float32(s * (float64(r.IntN(14)-7) + 0.5))
+		if i%16 < len(bounds) {
+			row[i] = float32(s * bounds[i%16])
+		}
+	}
+}
+
 // RunCache runs a NewCache beside ref.NewCache: equal to the bit, a NaN in place
 // of a NaN.
 func RunCache(t *testing.T, newCache CacheMaker) {
@@ -55,14 +80,14 @@ func RunCache(t *testing.T, newCache CacheMaker) {
 				if err != nil {
 					t.Fatalf("%v, %v: the twin: %v", shape, scheme, err)
 				}
-				for _, k := range kinds {
+				for _, k := range cacheKinds {
 					number++
-					rows := []int{0, 1, 5, 37}[number%4]
+					r := seeded(number)
+					rows, layer := []int{0, 1, 5, 37}[r.IntN(4)], r.IntN(2)
 					if k.name == "normal" {
 						rows = 150 // several workers
 					}
 					name := fmt.Sprintf("%d rows, heads %v, %v, scaled %t, %s", rows, shape, scheme, scaled, k.name)
-					layer := number % 2
 					x := newCacheCase(number, rows, c, k)
 					y := newCacheCase(number, rows, c, k)
 					got(layer, x.q.Matrix, x.k.Matrix, x.v.Matrix)

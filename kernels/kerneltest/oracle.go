@@ -45,6 +45,8 @@ type Want struct {
 	Row   []float64 // (N), factor of the sums of a row
 	Bias  []float32 // or nil
 	Token bool      // activations are rounded to E4M3 with a scale per token
+	// Sum and Store are a coarser arithmetic's (Coarse), or 0.
+	Sum, Store float64
 }
 
 // wantInt4 writes out the meaning of w under arithmetic a from its bits.
@@ -84,6 +86,7 @@ func wantInt4(w *packer.Int4Weight, a packer.Arithmetic, bias []float32) *Want {
 // forward computes the formula for x and bounds its FP32 evaluation.
 func (w *Want) forward(x tensor.Matrix, roundings int) *Result {
 	out := newResult(x.Rows, w.N)
+	magnitudes := make([]float64, len(out.Value))
 	for m := range x.Rows {
 		a, values := float32(1), []float64(nil)
 		if w.Token {
@@ -103,9 +106,13 @@ func (w *Want) forward(x tensor.Matrix, roundings int) *Result {
 			if w.Bias != nil {
 				b = float64(w.Bias[n])
 			}
+			magnitudes[m*w.N+n] = scale * magnitude
 			terms := float64(w.K + roundings)
 			out.set(m, n, scale*sum+b, terms*(u*(scale*magnitude+math.Abs(b))+tiny*max(1, scale)))
 		}
+	}
+	if w.Sum > 0 || w.Store > 0 {
+		return out.coarse(magnitudes, w.Sum, w.Store)
 	}
 	return out
 }
