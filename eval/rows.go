@@ -3,6 +3,7 @@ package eval
 import (
 	"math"
 	"runtime"
+	"slices"
 	"sync"
 
 	"quantize/tensor"
@@ -15,20 +16,39 @@ type rowStats struct {
 }
 
 // reduceRow takes the statistics of one row of logits. A row with NaN or
-// infinity has a logSum that is not finite.
-func reduceRow(x []float32) rowStats {
-	top := 0
-	peak := x[0]
-	for v, a := range x {
-		if a > peak {
-			top, peak = v, a
+// infinity has a logSum that is not finite; minus infinity beside finite
+// logits has the probability 0.
+func reduceRow(x []float32, vectors bool) rowStats {
+	peak, top := argmax(x, vectors)
+	var sums lanes
+	shift := float64(peak)
+	if vectors {
+		sums.addExpVectors(x, shift)
+	} else {
+		sums.addExp(x, shift)
+	}
+	return rowStats{logSum: shift + math.Log(sums.total()), top: top}
+}
+
+// argmax returns the largest element that is no NaN and its lowest place. It
+// looks for the place in one part of the row only.
+func argmax(x []float32, vectors bool) (peak float32, top int) {
+	const part = 1024
+	peak = float32(math.Inf(-1))
+	start := 0
+	for from := 0; from < len(x); from += part {
+		within := x[from:min(from+part, len(x))]
+		var highest float32
+		if vectors {
+			highest = largestVectors(within)
+		} else {
+			highest = largest(within)
+		}
+		if highest > peak {
+			peak, start = highest, from
 		}
 	}
-	sum, shift := 0.0, float64(peak)
-	for _, a := range x {
-		sum += expNeg(float64(a) - shift)
-	}
-	return rowStats{logSum: shift + math.Log(sum), top: top}
+	return peak, start + max(0, slices.Index(x[start:], peak))
 }
 
 // klRow returns KL(p || q) in nats of two rows of logits:
@@ -37,29 +57,33 @@ func reduceRow(x []float32) rowStats {
 //
 // where x are the logits of p and y those of q. Rounding can leave it a hair
 // below 0; it is clamped there.
-func klRow(x, y []float32, p, q rowStats) float64 {
-	sum := 0.0
-	for v, a := range x {
-		sum += expNeg(min(float64(a)-p.logSum, 0)) * (float64(a) - float64(y[v]))
+func klRow(x, y []float32, p, q rowStats, vectors bool) float64 {
+	var sums lanes
+	if vectors {
+		sums.addDivergenceVectors(x, y, p.logSum)
+	} else {
+		sums.addDivergence(x, y, p.logSum)
 	}
-	return max(sum-p.logSum+q.logSum, 0)
+	return max(sums.total()-p.logSum+q.logSum, 0)
 }
 
 // score reduces every row of logits (M, Vocab): stats[m] is the row's, nll[m]
 // the negative log-likelihood of next[m]. Rows are shared among GOMAXPROCS
 // goroutines.
 func score(logits tensor.Matrix, next []int32, stats []rowStats, nll []float64) {
+	vectors := hasVectors()
 	eachRow(logits.Rows, func(m int) {
 		x := logits.Row(m)
-		stats[m] = reduceRow(x)
+		stats[m] = reduceRow(x, vectors)
 		nll[m] = stats[m].logSum - float64(x[next[m]])
 	})
 }
 
 // divergence writes KL(base || candidate) of every row into kl.
 func divergence(base, candidate tensor.Matrix, p, q []rowStats, kl []float64) {
+	vectors := hasVectors()
 	eachRow(base.Rows, func(m int) {
-		kl[m] = klRow(base.Row(m), candidate.Row(m), p[m], q[m])
+		kl[m] = klRow(base.Row(m), candidate.Row(m), p[m], q[m], vectors)
 	})
 }
 

@@ -52,6 +52,16 @@ const (
 	RoleDown                 // (Hidden, Intermediate), reads DownIn
 )
 
+// Linear names the linear with a role, relative to its block.
+func (a *Arch) Linear(r Role) string {
+	for _, l := range a.Linears {
+		if l.Role == r {
+			return l.Name
+		}
+	}
+	return ""
+}
+
 // Input is the activation that the linear reads.
 func (r Role) Input() Point {
 	switch r {

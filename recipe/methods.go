@@ -46,7 +46,8 @@ func (s Smoothing) IsZero() bool {
 type KV struct {
 	Format    KVFormat `yaml:"format" json:"format"`
 	GroupSize int      `yaml:"group_size,omitempty" json:"group_size,omitempty"` // int4: channels of a head that share a scale; 0: all
-	Symmetric bool     `yaml:"symmetric,omitempty" json:"symmetric,omitempty"`   // int4: no zero point
+	Symmetric bool     `yaml:"symmetric,omitempty" json:"symmetric,omitempty"`   // int4: no offset
+	Smooth    bool     `yaml:"smooth,omitempty" json:"smooth,omitempty"`         // int4: the means over the calibration text are taken off keys and values
 }
 
 // Turn is a kind of rotation.

@@ -40,7 +40,7 @@ func (r *Recipe) Calibrated() bool {
 		r.Rotation.Residual.Calibrated() || r.Rotation.Values.Calibrated() ||
 		r.Rope.Method != NoRope || r.Rope.TopK > 0 ||
 		r.Smoothing.Method == SmoothQuant || r.Smoothing.Method == AWQ || r.Smoothing.Search ||
-		r.KV.Format == KVFP8
+		r.KV.Format == KVFP8 || r.KV.Smooth
 }
 
 // Calibration is the text that statistics are taken from. It is read only
@@ -79,6 +79,48 @@ func Default(s Scheme) Recipe {
 
 // defaultCalibration applies when the recipe is calibrated and the file says nothing.
 var defaultCalibration = Calibration{Samples: 128, Window: 512}
+
+// WithScheme returns the recipe under another scheme: fields that it does not
+// read are dropped, those it needs beside get their defaults.
+func (r *Recipe) WithScheme(s Scheme) *Recipe {
+	out, def := *r, Default(s)
+	out.Scheme = s
+	if !s.Int4() {
+		out.Weights = def.Weights
+		out.Smoothing.Clip = false
+	} else if !r.Scheme.Int4() {
+		out.Weights = def.Weights
+	}
+	switch {
+	case s != W4A8FP8:
+		out.Weights.Grid = gridUnset
+	case out.Weights.Grid == gridUnset:
+		out.Weights.Grid = def.Weights.Grid
+	}
+	return out.calibrated()
+}
+
+// WithKV returns the recipe with another key-value cache.
+func (r *Recipe) WithKV(kv KV) *Recipe {
+	out := *r
+	out.KV = kv
+	if kv.Format != KVInt4 {
+		out.Rope.TopK, out.Rope.Beta = 0, 0
+	}
+	return out.calibrated()
+}
+
+// calibrated gives a recipe the calibration set that it needs, or takes one that
+// nothing reads.
+func (r *Recipe) calibrated() *Recipe {
+	switch {
+	case !r.Calibrated():
+		r.Calibration = Calibration{}
+	case r.Calibration.IsZero():
+		r.Calibration = defaultCalibration
+	}
+	return r
+}
 
 // Ignored reports whether the recipe leaves the module of that name unquantized.
 // The recipe must be valid.

@@ -16,7 +16,7 @@ import (
 
 func TestBuiltins(t *testing.T) {
 	t.Parallel()
-	if diff := cmp.Diff([]string{"fp8", "rtn", "rtn-plain", "rtn-weighted"}, Names()); diff != "" {
+	if diff := cmp.Diff([]string{"awq", "best", "best-tied", "fireq", "fp8", "gptq", "rtn", "rtn-plain", "rtn-weighted", "sage"}, Names()); diff != "" {
 		t.Error(diff)
 	}
 	for _, name := range Names() {
@@ -146,6 +146,35 @@ func TestFaultsAreCollected(t *testing.T) {
 	}
 }
 
+// Every built-in recipe is valid under every scheme and cache.
+func TestWithSchemeAndKV(t *testing.T) {
+	t.Parallel()
+	for _, name := range Names() {
+		r, err := Load(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, scheme := range []Scheme{W4A8FP8, W4A16, FP8Dynamic} {
+			for _, kv := range []KV{{}, {Format: KVFP8}, {Format: KVInt4, GroupSize: 32}} {
+				c := r.WithScheme(scheme).WithKV(kv)
+				if err := c.Validate(); err != nil {
+					t.Errorf("%s, %v, %v: %v", name, scheme, kv.Format, err)
+				}
+				if c.Scheme != scheme || c.KV != kv {
+					t.Errorf("%s: became %v, %v", name, c.Scheme, c.KV)
+				}
+			}
+			same, _ := Load(name)
+			if r.Hash() != same.Hash() {
+				t.Fatalf("%s was changed", name)
+			}
+		}
+		if r.WithScheme(r.Scheme).Hash() != r.Hash() || r.WithKV(r.KV).Hash() != r.Hash() {
+			t.Errorf("%s changes under its own scheme or cache", name)
+		}
+	}
+}
+
 // Each scalar field of a recipe is either part of its canonical text, so that
 // it reaches whoever acts on it, or refused: no field is dropped in silence.
 func TestEveryFieldIsEncodedOrRefused(t *testing.T) {
@@ -157,7 +186,7 @@ func TestEveryFieldIsEncodedOrRefused(t *testing.T) {
 		base.Rotation = Rotation{RandomHadamard, RandomHadamard, NoTurn, 1}
 		base.Rope = Rope{FireQRope, 8, 1, Max, 8, 8}
 		base.Smoothing = Smoothing{Method: FireQ, Search: true}
-		base.KV = KV{KVInt4, 0, true}
+		base.KV = KV{KVInt4, 0, true, false}
 		if scheme.Int4() {
 			base.Weights.Importance = Activations
 			base.Weights.Rounding, base.Weights.Damp = GPTQ, defaultDamp
@@ -177,7 +206,7 @@ func TestEveryFieldIsEncodedOrRefused(t *testing.T) {
 			}
 			v.Set(old)
 		})
-		if fields != 34 {
+		if fields != 35 {
 			t.Errorf("%d fields were changed; adapt the test to the recipe", fields)
 		}
 	}

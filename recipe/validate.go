@@ -66,7 +66,7 @@ func (r *Recipe) Validate() error {
 	}
 	w.validateGPTQ(r.Scheme, bad)
 	r.Rope.validate(r.KV.Format, bad)
-	r.Smoothing.validate(bad)
+	r.Smoothing.validate(w, bad)
 	r.KV.validate(bad)
 	r.Rotation.validate(bad)
 	faults = append(faults, r.Calibration.validate(r.Calibrated())...)

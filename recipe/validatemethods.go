@@ -44,8 +44,8 @@ func (r Rotation) validate(bad report) {
 }
 
 func (r Rope) validate(kv KVFormat, bad report) {
-	if r.TopK > 0 && kv == KVNone {
-		bad("rope.top_k", fmt.Sprint(r.TopK), "a kv.format of fp8 or int4", "these scales act where keys are cached; remove the line")
+	if r.TopK > 0 && kv != KVInt4 {
+		bad("rope.top_k", fmt.Sprint(r.TopK), "kv.format: int4", "these scales act where keys are cached in INT4; remove the line")
 	}
 	positive := func(field string, v float64, used bool, by string) {
 		switch {
@@ -66,7 +66,10 @@ func (r Rope) validate(kv KVFormat, bad report) {
 	}
 }
 
-func (s Smoothing) validate(bad report) {
+func (s Smoothing) validate(w Weights, bad report) {
+	if s.Clip && (w.Search || w.Rounding == GPTQ) {
+		bad("smoothing.clip", "true", "weights.search: false and rounding: rtn", "the search of the scales clips too; take one of the two")
+	}
 	only := func(field string, set bool, found string, m Method) {
 		if set && s.Method != m {
 			bad("smoothing."+field, found, "method: "+m.String(), "only this method reads it; remove the line")
@@ -96,6 +99,9 @@ func (k KV) validate(bad report) {
 	if k.Format != KVInt4 {
 		if k.GroupSize != 0 {
 			bad("kv.group_size", fmt.Sprint(k.GroupSize), "format: int4", "only INT4 has groups; remove the line")
+		}
+		if k.Smooth {
+			bad("kv.smooth", "true", "format: int4", "no runtime takes means off an FP8 cache; remove the line")
 		}
 		if k.Symmetric {
 			bad("kv.symmetric", "true", "format: int4", "only INT4 has zero points; remove the line")

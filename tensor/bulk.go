@@ -13,6 +13,36 @@ func Decode(dst []float32, src []byte, d DType) error {
 	if err := checkBulk(len(src), len(dst), d); err != nil {
 		return fmt.Errorf("decode: %w", err)
 	}
+	decode(dst, src, d, hasVectors())
+	return nil
+}
+
+// Encode writes src as little-endian elements of floating-point type d, rounded
+// as the encoder of that type says. It fails on another type and when dst has
+// not exactly len(src) elements' bytes. dst and src must not overlap.
+func Encode(dst []byte, src []float32, d DType) error {
+	if err := checkBulk(len(dst), len(src), d); err != nil {
+		return fmt.Errorf("encode: %w", err)
+	}
+	encode(dst, src, d, hasVectors())
+	return nil
+}
+
+func checkBulk(bytes, elements int, d DType) error {
+	if !d.IsFloat() {
+		return fmt.Errorf("%v is not a floating-point type", d)
+	}
+	if want := elements * d.Bytes(); bytes != want {
+		return fmt.Errorf("%d elements of %v: found %d bytes, wanted %d", elements, d, bytes, want)
+	}
+	return nil
+}
+
+// decode is Decode of checked arguments; with vectors the assembly does what it can.
+func decode(dst []float32, src []byte, d DType, vectors bool) {
+	if vectors && decodeVectors(dst, src, d) {
+		return
+	}
 	switch d {
 	case F32:
 		decodeF32(dst, src)
@@ -36,15 +66,12 @@ func Decode(dst []float32, src []byte, d DType) error {
 	default:
 		panic("tensor: a type that checkBulk should have refused")
 	}
-	return nil
 }
 
-// Encode writes src as little-endian elements of floating-point type d, rounded
-// as the encoder of that type says. It fails on another type and when dst has
-// not exactly len(src) elements' bytes. dst and src must not overlap.
-func Encode(dst []byte, src []float32, d DType) error {
-	if err := checkBulk(len(dst), len(src), d); err != nil {
-		return fmt.Errorf("encode: %w", err)
+// encode is the same for Encode.
+func encode(dst []byte, src []float32, d DType, vectors bool) {
+	if vectors && encodeVectors(dst, src, d) {
+		return
 	}
 	switch d {
 	case F32:
@@ -67,15 +94,4 @@ func Encode(dst []byte, src []float32, d DType) error {
 	default:
 		panic("tensor: a type that checkBulk should have refused")
 	}
-	return nil
-}
-
-func checkBulk(bytes, elements int, d DType) error {
-	if !d.IsFloat() {
-		return fmt.Errorf("%v is not a floating-point type", d)
-	}
-	if want := elements * d.Bytes(); bytes != want {
-		return fmt.Errorf("%d elements of %v: found %d bytes, wanted %d", elements, d, bytes, want)
-	}
-	return nil
 }

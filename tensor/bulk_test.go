@@ -2,9 +2,7 @@ package tensor
 
 import (
 	"encoding/binary"
-	"fmt"
 	"math"
-	"math/rand/v2"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -29,61 +27,73 @@ func encodeOne(x float32, d DType) []byte {
 	}
 }
 
+// eachPath runs test for plain Go and, where there is assembly, for that.
+func eachPath(t *testing.T, test func(t *testing.T, vectors bool)) {
+	t.Run("plain", func(t *testing.T) { t.Parallel(); test(t, false) })
+	if hasVectors() {
+		t.Run("vectors", func(t *testing.T) { t.Parallel(); test(t, true) })
+	}
+}
+
 // Bulk and scalar agree for every length and alignment, NaN among the values,
 // and nothing outside the slices is touched.
 func TestEncodeIsTheScalarCodec(t *testing.T) {
 	t.Parallel()
-	rapid.Check(t, func(t *rapid.T) {
-		d := rapid.SampledFrom(floats).Draw(t, "dtype")
-		bits := rapid.SliceOfN(rapid.OneOf(rapid.Uint32(), rapid.SampledFrom([]uint32{
-			0, 1 << 31, 0x7F800000, 0xFF800000, 0x7FC00000, 0xFFFFFFFF, 0x7F800001, 0x7F7FFFFF, 0xFF7FFFFF,
-		})), 0, 37).Draw(t, "bits")
-		src := make([]float32, len(bits))
-		var want []byte
-		for i, b := range bits {
-			src[i] = math.Float32frombits(b)
-			want = append(want, encodeOne(src[i], d)...)
-		}
-		const guard = 0xA5
-		buf := make([]byte, len(want)+16)
-		for i := range buf {
-			buf[i] = guard
-		}
-		if err := Encode(buf[8:len(buf)-8], src, d); err != nil {
-			t.Fatal(err)
-		}
-		for i, b := range buf {
-			if in := i >= 8 && i < len(buf)-8; in && b != want[i-8] || !in && b != guard {
-				t.Fatalf("%v: byte %d is %#x", d, i-8, b)
-			}
-		}
-		back := make([]float32, len(src)+2)
-		if err := Decode(back[1:len(src)+1], want, d); err != nil {
-			t.Fatal(err)
-		}
-		again := make([]byte, len(want))
-		if err := Encode(again, back[1:len(src)+1], d); err != nil {
-			t.Fatal(err)
-		}
-		for i := range again {
-			if isNaN(back[1+i/d.Bytes()]) || isInf(back[1+i/d.Bytes()]) {
-				continue // payloads and saturated infinities: the scalar tests say what becomes of them
-			}
-			if again[i] != want[i] {
-				t.Fatalf("%v: byte %d decodes and encodes to %#x, want %#x", d, i, again[i], want[i])
-			}
-		}
-		if back[0] != 0 || back[len(src)+1] != 0 {
-			t.Fatal("Decode wrote outside dst")
-		}
+	eachPath(t, func(t *testing.T, vectors bool) {
+		rapid.Check(t, func(t *rapid.T) { checkEncode(t, vectors) })
 	})
+}
+
+func checkEncode(t *rapid.T, vectors bool) {
+	d := rapid.SampledFrom(floats).Draw(t, "dtype")
+	bits := rapid.SliceOfN(rapid.OneOf(rapid.Uint32(), rapid.SampledFrom([]uint32{
+		0, 1 << 31, 0x7F800000, 0xFF800000, 0x7FC00000, 0xFFFFFFFF, 0x7F800001, 0x7F7FFFFF, 0xFF7FFFFF,
+	})), 0, 133).Draw(t, "bits")
+	skip := rapid.IntRange(0, 8).Draw(t, "skip")
+	src := make([]float32, skip+len(bits))[skip:]
+	var want []byte
+	for i, b := range bits {
+		src[i] = math.Float32frombits(b)
+		want = append(want, encodeOne(src[i], d)...)
+	}
+	const guard = 0xA5
+	buf := make([]byte, skip+len(want)+16)[skip:]
+	for i := range buf {
+		buf[i] = guard
+	}
+	encode(buf[8:len(buf)-8], src, d, vectors)
+	for i, b := range buf {
+		if in := i >= 8 && i < len(buf)-8; in && b != want[i-8] || !in && b != guard {
+			t.Fatalf("%v: byte %d is %#x", d, i-8, b)
+		}
+	}
+	back := make([]float32, len(src)+2)
+	decode(back[1:len(src)+1], want, d, vectors)
+	again := make([]byte, len(want))
+	encode(again, back[1:len(src)+1], d, vectors)
+	for i := range again {
+		if isNaN(back[1+i/d.Bytes()]) || isInf(back[1+i/d.Bytes()]) {
+			continue // payloads and saturated infinities: the scalar tests say what becomes of them
+		}
+		if again[i] != want[i] {
+			t.Fatalf("%v: byte %d decodes and encodes to %#x, want %#x", d, i, again[i], want[i])
+		}
+	}
+	if back[0] != 0 || back[len(src)+1] != 0 {
+		t.Fatal("decode wrote outside dst")
+	}
 }
 
 // Every sign, exponent and upper mantissa, with lower bits on, just below and
 // just above the ties of F16 (bit 12), BF16 (bit 15) and FP8 (none): the rare
-// cases that the loops hand over begin and end where they should.
+// cases that the loops hand over begin and end where they should, and every one
+// meets every place of a vector.
 func TestEncodeAtEveryTie(t *testing.T) {
 	t.Parallel()
+	eachPath(t, encodeAtEveryTie)
+}
+
+func encodeAtEveryTie(t *testing.T, vectors bool) {
 	for _, low := range []uint32{0, 1, 0x0FFF, 0x1000, 0x1001, 0x7FFF, 0x8000, 0x8001, 0xFFFF} {
 		src := make([]float32, 1<<16)
 		for i := range src {
@@ -91,9 +101,7 @@ func TestEncodeAtEveryTie(t *testing.T) {
 		}
 		for _, d := range floats {
 			got := make([]byte, len(src)*d.Bytes())
-			if err := Encode(got, src, d); err != nil {
-				t.Fatal(err)
-			}
+			encode(got, src, d, vectors)
 			for i, x := range src {
 				if want := encodeOne(x, d); string(got[i*d.Bytes():(i+1)*d.Bytes()]) != string(want) {
 					t.Fatalf("%v(%g, bits %#x): got %x, want %x", d, x, math.Float32bits(x), got[i*d.Bytes():(i+1)*d.Bytes()], want)
@@ -103,8 +111,13 @@ func TestEncodeAtEveryTie(t *testing.T) {
 	}
 }
 
+// Every code of every format of up to 16 bits.
 func TestDecodeIsTheScalarCodec(t *testing.T) {
 	t.Parallel()
+	eachPath(t, decodeIsTheScalarCodec)
+}
+
+func decodeIsTheScalarCodec(t *testing.T, vectors bool) {
 	for _, c := range []struct {
 		d     DType
 		n     int
@@ -124,9 +137,7 @@ func TestDecodeIsTheScalarCodec(t *testing.T) {
 			}
 		}
 		dst := make([]float32, c.n)
-		if err := Decode(dst, src, c.d); err != nil {
-			t.Fatal(err)
-		}
+		decode(dst, src, c.d, vectors)
 		for i, got := range dst {
 			if want := c.value(i); math.Float32bits(got) != math.Float32bits(want) {
 				t.Errorf("%v %#x: got %g, want %g", c.d, i, got, want)
@@ -155,47 +166,4 @@ func TestBulkRefuses(t *testing.T) {
 			t.Errorf("%s: Encode says %v", c.name, err)
 		}
 	}
-}
-
-// The unit of GB/s is bytes read plus bytes written; "copy" is the ceiling.
-func BenchmarkBulk(b *testing.B) {
-	const n = 1 << 24 // 64 MiB of FP32: out of every cache
-	values := make([]float32, n)
-	rng := rand.New(rand.NewPCG(1, 1))
-	for i := range values {
-		values[i] = float32(rng.NormFloat64())
-	}
-	run := func(name string, bytes int, f func() error) {
-		b.Run(name, func(b *testing.B) {
-			for b.Loop() {
-				if err := f(); err != nil {
-					b.Fatal(err)
-				}
-			}
-			b.ReportMetric(float64(bytes)*float64(b.N)/b.Elapsed().Seconds()/1e9, "GB/s")
-		})
-	}
-	dst := make([]float32, n)
-	run("copy", 8*n, func() error { copy(dst, values); return nil })
-	for _, d := range floats {
-		raw := make([]byte, n*d.Bytes())
-		run(fmt.Sprintf("encode/%v", d), n*(4+d.Bytes()), func() error { return Encode(raw, values, d) })
-		run(fmt.Sprintf("decode/%v", d), n*(4+d.Bytes()), func() error { return Decode(dst, raw, d) })
-	}
-}
-
-func BenchmarkE4M3(b *testing.B) {
-	x := make([]float32, 4096)
-	rng := rand.New(rand.NewPCG(1, 1))
-	for i := range x {
-		x[i] = float32(rng.NormFloat64())
-	}
-	var sum uint8
-	for b.Loop() {
-		for _, v := range x {
-			sum += E4M3(v)
-		}
-	}
-	_ = sum
-	b.ReportMetric(b.Elapsed().Seconds()*1e9/float64(b.N)/float64(len(x)), "ns/value")
 }

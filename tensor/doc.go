@@ -35,3 +35,5 @@
 //
 // FP8: Micikevicius et al., FP8 Formats for Deep Learning (arXiv:2209.05433).
 package tensor
+
+//go:generate go run -C gen . ..

@@ -20,7 +20,7 @@ import (
 // demoRecipe is the best there is for the embedded model, demoPlain what it is
 // measured against.
 const (
-	demoRecipe = "rtn-weighted"
+	demoRecipe = "best"
 	demoPlain  = "rtn-plain"
 )
 
@@ -88,7 +88,7 @@ func (e *env) demo(ctx context.Context, dir string) (*demoResult, error) {
 		if err != nil {
 			return nil, err
 		}
-		*v.eval, err = e.evaluate(ctx, out, evalOptions{text: text, base: base, windows: demoWindows})
+		*v.eval, err = e.evaluate(ctx, []string{out}, evalOptions{text: text, base: base, windows: demoWindows})
 		if err != nil {
 			return nil, err
 		}

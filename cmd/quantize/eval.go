@@ -27,7 +27,7 @@ type evalOptions struct {
 }
 
 // evalResult is the result of eval. A W4A8 checkpoint has two readings, and the
-// first, vLLM's, stands at the top level.
+// first, vLLM's, stands at the top level; of several checkpoints, that of the first.
 type evalResult struct {
 	eval.Report
 	Readings []eval.Report `json:"readings,omitempty"`
@@ -36,22 +36,28 @@ type evalResult struct {
 func newEvalCommand(e *env) *cobra.Command {
 	var o evalOptions
 	c := &cobra.Command{
-		Use:   "eval MODEL --text FILE",
+		Use:   "eval MODEL... --text FILE",
 		Short: "Perplexity, and with --base what quantization cost",
 		Long: `Measure the perplexity of the checkpoint in MODEL on a text by the GPTQ protocol,
 reading the written bytes and multiplying what its runtime multiplies. With --base
 also KL divergence, top-1 agreement and the paired 95 % interval of the ratio.
+Several MODELs, made of one base, share its run and the tokenizer of the first.
 
 A W4A8 checkpoint is evaluated under both readings of its codes: lut, the table
 of vLLM's kernel, and exact, the products q*scale that transformers forms.
 --arithmetic takes other readings: weight-only is OUT/w4a16/config.json.`,
 		Example: `  quantize eval out --base SmolLM2-135M --text wiki.txt --windows 20`,
-		Args:    oneArg("MODEL, a checkpoint directory"),
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return &usageError{fmt.Errorf("eval: found no arguments, wanted MODEL, a checkpoint directory")}
+			}
+			return nil
+		},
 		RunE: func(c *cobra.Command, args []string) error {
 			if o.text == "" {
 				return &usageError{fmt.Errorf("eval: no text (--text FILE)")}
 			}
-			res, err := e.evaluate(c.Context(), args[0], o)
+			res, err := e.evaluate(c.Context(), args, o)
 			if err != nil {
 				return err
 			}
@@ -72,20 +78,24 @@ var arithmetics = map[string]packer.Arithmetic{
 	"bf16": packer.WeightOnly, "fp8": packer.Exact,
 }
 
-// evaluate runs eval: the candidates are the readings of one checkpoint.
-func (e *env) evaluate(ctx context.Context, dir string, o evalOptions) (*evalResult, error) {
-	tokens, bos, err := tokens(dir, o.text)
+// evaluate runs eval: the candidates are the readings of the checkpoints.
+func (e *env) evaluate(ctx context.Context, dirs []string, o evalOptions) (*evalResult, error) {
+	tokens, bos, err := tokens(dirs[0], o.text)
 	if err != nil {
 		return nil, err
 	}
-	l, err := load(dir)
-	if err != nil {
-		return nil, err
-	}
-	defer l.close()
-	candidates, err := l.candidates(dir, o.arithmetic)
-	if err != nil {
-		return nil, err
+	var candidates []eval.Candidate
+	for _, dir := range dirs {
+		l, err := load(dir)
+		if err != nil {
+			return nil, err
+		}
+		defer l.close()
+		readings, err := l.candidates(dir, o.arithmetic)
+		if err != nil {
+			return nil, err
+		}
+		candidates = append(candidates, readings...)
 	}
 	bar := e.progress("evaluate")
 	defer bar.end()

@@ -16,7 +16,34 @@ import (
 type runOptions struct {
 	out    string
 	recipe string
+	scheme string
+	kv     string
 	calib  []string
+}
+
+// load reads the recipe and puts what the flags say in the place of its own.
+func (o *runOptions) load() (*recipe.Recipe, error) {
+	r, err := recipe.Load(o.recipe)
+	if err != nil {
+		return nil, err
+	}
+	if o.scheme != "" {
+		var s recipe.Scheme
+		if err := s.UnmarshalText([]byte(o.scheme)); err != nil {
+			return nil, &usageError{fmt.Errorf("--scheme: %w", err)}
+		}
+		r = r.WithScheme(s)
+	}
+	if o.kv != "" {
+		kv, ok := map[string]recipe.KV{
+			"none": {}, "fp8": {Format: recipe.KVFP8}, "int4": {Format: recipe.KVInt4, GroupSize: 32, Smooth: true},
+		}[o.kv]
+		if !ok {
+			return nil, &usageError{fmt.Errorf("--kv: found %q, wanted none, fp8 or int4", o.kv)}
+		}
+		r = r.WithKV(kv)
+	}
+	return r, r.Validate()
 }
 
 func newRunCommand(e *env) *cobra.Command {
@@ -28,10 +55,11 @@ func newRunCommand(e *env) *cobra.Command {
 write a complete checkpoint to OUT, which must not exist or be empty. OUT appears
 whole or not at all; MODEL is only read.`,
 		Example: `  quantize run SmolLM2-135M -o out
-  quantize run Qwen2.5-0.5B -o out --recipe fp8`,
+  quantize run Qwen2.5-0.5B -o out --recipe fp8
+  quantize run Llama-3-8B -o out --recipe best --kv int4 --calib wiki.txt`,
 		Args: oneArg("MODEL, a checkpoint directory"),
 		RunE: func(c *cobra.Command, args []string) error {
-			r, err := recipe.Load(o.recipe)
+			r, err := o.load()
 			if err != nil {
 				return err
 			}
@@ -47,6 +75,8 @@ whole or not at all; MODEL is only read.`,
 	}
 	c.Flags().StringVarP(&o.out, "out", "o", "", "output directory (required)")
 	c.Flags().StringVar(&o.recipe, "recipe", "rtn", "built-in recipe or YAML file (`quantize recipe list`)")
+	c.Flags().StringVar(&o.scheme, "scheme", "", "W4A8_FP8, W4A16 or FP8_DYNAMIC in the place of the recipe's own")
+	c.Flags().StringVar(&o.kv, "kv", "", "none, fp8 or int4 (groups of 32, means taken off) in the place of the recipe's key-value cache")
 	c.Flags().StringSliceVar(&o.calib, "calib", nil, "calibration text, or .jsonl with a \"text\" field")
 	if err := c.MarkFlagRequired("out"); err != nil {
 		panic("quantize: run has no flag out")

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"slices"
 
 	"quantize/calibrate"
@@ -21,7 +22,10 @@ type scaler struct {
 	plan    *smoothing.Plan // nil: none
 	weights *model.Folded   // with everything before plan
 	sidecar *packer.Sidecar
+	factors []float64 // of the layer's keys, folded before rotary embedding; nil: ones
+	post    []float32 // and applied after it; nil: ones
 	choices []smoothing.Choice
+	group   int // group size of the weights
 }
 
 // sites says what has to be measured.
@@ -43,7 +47,7 @@ func (s *scaler) sites() calibrate.Options {
 	if s.recipe.Rope.TopK > 0 {
 		want(model.KPost)
 	}
-	if s.recipe.KV.Format == recipe.KVFP8 {
+	if s.recipe.KV.Format == recipe.KVFP8 || s.recipe.KV.Smooth {
 		want(model.KPost, model.V)
 	}
 	m := s.recipe.Smoothing
@@ -61,9 +65,18 @@ func (s *scaler) layer(layer int, stats *calibrate.Stats) error {
 	if err := s.ropeScales(layer, stats); err != nil {
 		return err
 	}
-	if s.plan == nil {
-		return nil
+	if s.plan != nil {
+		if err := s.smooth(layer, stats); err != nil {
+			return err
+		}
 	}
+	if s.recipe.KV.Format == recipe.KVFP8 || s.recipe.KV.Smooth {
+		s.cacheScales(layer, stats)
+	}
+	return nil
+}
+
+func (s *scaler) smooth(layer int, stats *calibrate.Stats) error {
 	p, err := s.weights.Block(layer)
 	if err != nil {
 		return err
@@ -99,11 +112,59 @@ func (s *scaler) ropeScales(layer int, stats *calibrate.Stats) error {
 	if s.pre != nil {
 		s.pre.ByLayer[layer] = pre
 	}
-	if s.recipe.KV.Format == recipe.KVFP8 {
-		s.sidecar.KScales = append(s.sidecar.KScales, packer.KV8Scale(rope.CachedMax(at(model.KPost), pre, post)))
-		s.sidecar.VScales = append(s.sidecar.VScales, packer.KV8Scale(at(model.V).AbsMax))
-	}
+	s.factors, s.post = pre, post
 	return nil
+}
+
+// cacheScales makes what the cache keeps of a layer, beside the codes. Keys and
+// values were measured before the scales of this recipe, and are cached after.
+func (s *scaler) cacheScales(layer int, stats *calibrate.Stats) {
+	k, v := stats.Site(model.Site{Layer: layer, Point: model.KPost}), stats.Site(model.Site{Layer: layer, Point: model.V})
+	values := s.valueScales(layer, v.Channels())
+	switch {
+	case s.recipe.KV.Format == recipe.KVFP8:
+		top := make([]float32, v.Channels())
+		for c, m := range v.AbsMax {
+			top[c] = float32(float64(m) * values[c])
+		}
+		s.sidecar.KScales = append(s.sidecar.KScales, packer.KV8Scale(rope.CachedMax(k, s.factors, s.post)))
+		s.sidecar.VScales = append(s.sidecar.VScales, packer.KV8Scale(top))
+	case s.recipe.KV.Smooth:
+		key, value := make([]float32, k.Channels()), make([]float32, v.Channels())
+		for c, m := range k.Mean() {
+			if s.factors != nil {
+				m *= s.factors[c]
+			}
+			if s.post != nil {
+				m *= float64(s.post[c])
+			}
+			key[c] = float32(m)
+		}
+		for c, m := range v.Mean() {
+			value[c] = float32(m * values[c])
+		}
+		_, _ = key, value
+	}
+}
+
+// valueScales is what the channels of the values are multiplied by, after they
+// were measured: v_mul, and the inverse of the scales of the pair v, o.
+func (s *scaler) valueScales(layer, channels int) []float64 {
+	out := make([]float64, channels)
+	for c := range out {
+		out[c] = cmp.Or(s.recipe.Smoothing.VMul, 1)
+	}
+	if s.plan == nil {
+		return out
+	}
+	for _, f := range s.plan.Layer(layer) {
+		if w := s.loaded.config.Arch.Linear(model.RoleV); f.From == w {
+			for c, v := range f.S {
+				out[c] /= v
+			}
+		}
+	}
+	return out
 }
 
 func ropeStatistic(s recipe.Statistic) rope.Statistic {
@@ -142,7 +203,7 @@ func (s *scaler) channelScales(layer int, p model.Params, stats *calibrate.Stats
 		return smoothing.SmoothQuant(s.loaded.config, layer, p, stats, smoothing.SmoothQuantOptions{Alpha: o.Alpha, Pairs: points})
 	default:
 		scales, choices, err := smoothing.AWQ(s.loaded.config, layer, p, stats, hessians, s.fake(), smoothing.AWQOptions{
-			DuoGroup: s.group(), Pairs: points, MatMulT: s.loaded.compute.MatMulT,
+			DuoGroup: s.group, Pairs: points, MatMulT: s.loaded.compute.MatMulT,
 		})
 		s.choices = append(s.choices, choices...)
 		return scales, err
@@ -157,23 +218,22 @@ func siteOf(p recipe.Pair) model.Point {
 	}[p]
 }
 
-// group is the group size that the weights will be rounded in.
-func (s *scaler) group() int {
-	o, err := exportOptions(s.loaded.config, s.recipe)
+// groupSize is the group size that the weights will be rounded in, 0 for FP8.
+func groupSize(cfg *model.Config, r *recipe.Recipe) (int, error) {
+	if !r.Scheme.Int4() {
+		return 0, nil
+	}
+	o, err := exportOptions(cfg, r)
 	if err != nil {
-		return 0
+		return 0, err
 	}
 	var shapes []packer.LinearShape
-	for _, t := range model.Tensors(s.loaded.config) {
-		if slices.Contains(o.Linears, t.Module) {
+	for _, t := range model.Tensors(cfg) {
+		if t.Kind == model.KindLinear && slices.Contains(o.Linears, t.Module) {
 			shapes = append(shapes, packer.LinearShape{Name: t.Module, N: t.Shape[0], K: t.Shape[1]})
 		}
 	}
-	g, err := packer.ChooseGroupSize(shapes, o.Int4.GroupSize)
-	if err != nil {
-		return 0
-	}
-	return g
+	return packer.ChooseGroupSize(shapes, o.Int4.GroupSize)
 }
 
 // fake rounds as the target will, but for the weighting of its scale search.
@@ -187,7 +247,7 @@ func (s *scaler) fake() smoothing.Fake {
 			return err
 		}
 	}
-	o := packer.Int4Options{GroupSize: s.group(), Grid: grid(s.recipe), Search: s.recipe.Weights.Search}
+	o := packer.Int4Options{GroupSize: s.group, Grid: grid(s.recipe), Search: s.recipe.Weights.Search}
 	return func(dst, w tensor.Matrix) error {
 		q, _, err := packer.QuantizeInt4(w, o)
 		if err == nil {

@@ -44,7 +44,11 @@ func (e *env) transform(ctx context.Context, l *loaded, r *recipe.Recipe, window
 // scales measures the rotated model, block by block, and makes rope scales and
 // the smoothing of channels from it.
 func (e *env) scales(ctx context.Context, l *loaded, r *recipe.Recipe, windows [][]int32, t *transforms) error {
-	s := &scaler{loaded: l, recipe: r, layout: rope.LayoutOf(l.config)}
+	group, err := groupSize(l.config, r)
+	if err != nil {
+		return err
+	}
+	s := &scaler{loaded: l, recipe: r, layout: rope.LayoutOf(l.config), group: group}
 	if r.KV.Format != recipe.KVNone {
 		t.sidecar = &packer.Sidecar{KV: kvScheme(r.KV)}
 		if err := t.sidecar.KV.Validate(l.config.HeadDim); err != nil {
@@ -69,7 +73,6 @@ func (e *env) scales(ctx context.Context, l *loaded, r *recipe.Recipe, windows [
 	}
 	if r.Smoothing.Method != recipe.NoSmoothing {
 		s.plan = smoothing.NewPlan(l.config)
-		var err error
 		if s.weights, err = l.fold(t.list); err != nil {
 			return err
 		}
@@ -91,7 +94,7 @@ func (e *env) scales(ctx context.Context, l *loaded, r *recipe.Recipe, windows [
 		}
 		return s.layer(sites[0].Site.Layer, stats)
 	}
-	_, err := e.collect(ctx, l, windows, rotated, measured)
+	_, err = e.collect(ctx, l, windows, rotated, measured)
 	t.choices = s.choices
 	return err
 }

@@ -33,6 +33,7 @@ func (c *Compute) Attend(dst, q, k, v tensor.Matrix, a model.Attention) {
 		return
 	}
 	s := newAttention(c, q.Rows, a)
+	defer attentions.Put(s)
 	if !s.pack(c.workers, k, v) {
 		attendPlain(c.workers, dst, q, k, v, a)
 		return

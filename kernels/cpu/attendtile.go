@@ -3,6 +3,8 @@ package cpu
 import (
 	"math"
 	"sync"
+	"sync/atomic"
+	"unsafe"
 
 	"quantize/model"
 	"quantize/tensor"
@@ -19,6 +21,8 @@ type attention struct {
 	window int // tokens at most when there is none
 	dim    int
 	kv     []keyValue
+	memory []float32 // of keys and values
+	zeros  []float32 // the bias of a panel of scores
 }
 
 // keyValue is one KV head. keys is the weight (tokens, dim) of scores = q·kᵀ in
@@ -33,12 +37,15 @@ const (
 	blockKeys    = 384
 )
 
+// attentions keeps the memory of past calls.
+var attentions = sync.Pool{New: func() any { return new(attention) }}
+
 func newAttention(c *Compute, tokens int, a model.Attention) *attention {
-	kern := c.kern
-	s := &attention{
+	kern, s := c.kern, attentions.Get().(*attention)
+	*s = attention{
 		kern: kern, tokens: tokens, keys: blockKeys, scale: a.Scale, window: a.Window, dim: a.HeadDim,
 		height: (blockQueries + kern.rows - 1) / kern.rows * kern.rows,
-		kv:     make([]keyValue, a.KVHeads),
+		kv:     make([]keyValue, a.KVHeads), memory: s.memory,
 	}
 	if s.window == 0 || s.window > tokens {
 		s.window = tokens
@@ -46,30 +53,49 @@ func newAttention(c *Compute, tokens int, a model.Attention) *attention {
 	return s
 }
 
-// pack packs keys and values. It returns false if a value is not finite.
+// pack packs keys and values, a block of keys of one head a task. It returns
+// false if a value is not finite. The memory has seen other calls: what lies in
+// the padding of the last panels ends in scores that are masked and in channels
+// that are not there.
 func (s *attention) pack(workers int, k, v tensor.Matrix) bool {
-	finite := make([]bool, len(s.kv))
-	parallel(workers, len(s.kv), func(_, g int) {
-		keys := newPackedBlock(s.kern, s.tokens, s.dim, s.dim)
-		values := newPackedBlock(s.kern, s.dim, s.tokens, s.keys)
-		sum := float32(0)
-		for j := range s.tokens {
-			keys.setRow(j, k.Row(j)[g*s.dim:(g+1)*s.dim])
-			row := v.Row(j)[g*s.dim : (g+1)*s.dim]
-			values.setColumn(j, row)
-			for _, x := range row {
-				sum += x * 0
-			}
-		}
-		finite[g] = sum == 0
-		s.kv[g] = keyValue{keys, values}
-	})
-	for _, ok := range finite {
-		if !ok {
-			return false
+	wide := func(n int) int { return (n + s.kern.cols - 1) / s.kern.cols * s.kern.cols }
+	keys, values := wide(s.tokens)*s.dim, s.tokens*wide(s.dim)
+	s.memory = grow(s.memory, len(s.kv)*(keys+values))
+	s.zeros = aligned(s.kern.cols)
+	for g := range s.kv {
+		at := g * (keys + values)
+		s.kv[g] = keyValue{
+			keys:   &packed{kern: s.kern, n: s.tokens, k: s.dim, block: s.dim, data: s.memory[at : at+keys]},
+			values: &packed{kern: s.kern, n: s.dim, k: s.tokens, block: s.keys, data: s.memory[at+keys : at+keys+values]},
 		}
 	}
-	return true
+	blocks := (s.tokens + s.keys - 1) / s.keys
+	var infinite atomic.Bool
+	parallel(workers, len(s.kv)*blocks, func(_, task int) {
+		g, from := task/blocks, task%blocks*s.keys
+		to := min(from+s.keys, s.tokens)
+		columns := func(m tensor.Matrix) tensor.Matrix { return m.RowRange(from, to).ColRange(g*s.dim, (g+1)*s.dim) }
+		rows := columns(k)
+		s.kv[g].keys.setRows(from, to-from, rows.Data, rows.Stride)
+		rows = columns(v)
+		for j := range rows.Rows {
+			s.kv[g].values.setColumn(from+j, rows.Row(j))
+			if !allFinite(rows.Row(j)) {
+				infinite.Store(true)
+			}
+		}
+	})
+	return !infinite.Load()
+}
+
+// allFinite reports whether x has no infinity and no NaN: their exponents are
+// all ones, so that adding one to it carries into the sign.
+func allFinite(x []float32) bool {
+	carry := uint32(0)
+	for _, v := range x {
+		carry |= math.Float32bits(v)&0x7FFFFFFF + 1<<23
+	}
+	return carry < 1<<31
 }
 
 // visible returns the keys [from, to) that query i sees.
@@ -95,10 +121,7 @@ func (w *workspace) queries(s *attention, kv keyValue, from int, dst, q tensor.M
 	w.top, w.sum = grow(w.top, rows), grow(w.sum, rows)
 	clear(w.out)
 	for r := range rows {
-		to := w.q[r*s.dim : (r+1)*s.dim]
-		for t, x := range q.Row(r) {
-			to[t] = x * s.scale
-		}
+		s.scaled(w.q[r*s.dim:(r+1)*s.dim], q.Row(r), s.scale)
 		w.top[r], w.sum[r] = float32(math.Inf(-1)), 0
 	}
 	first, _ := s.visible(from)
@@ -108,9 +131,16 @@ func (w *workspace) queries(s *attention, kv keyValue, from int, dst, q tensor.M
 		w.gather(s, kv.values, from, rows, key, width)
 	}
 	for r := range rows {
-		out := w.out[r*width : (r+1)*width]
-		s.kern.scale(&out[0], &out[0], width, 1/w.sum[r])
-		copy(dst.Row(r), out)
+		s.scaled(dst.Row(r), w.out[r*width:r*width+s.dim], 1/w.sum[r])
+	}
+}
+
+// scaled writes x * factor, one channel of a head after the other.
+func (s *attention) scaled(dst, x []float32, factor float32) {
+	whole := len(x) / s.kern.lanes * s.kern.lanes
+	s.kern.scale(pointer(dst, 0), pointer(x, 0), whole, factor)
+	for t := whole; t < len(x); t++ {
+		dst[t] = x[t] * factor
 	}
 }
 
@@ -128,9 +158,9 @@ func (w *workspace) score(s *attention, k *packed, from, rows, key int) {
 		if low >= high {
 			continue
 		}
-		panel, bias := pointer(k.data, k.start(0, j/kern.cols)), pointer(k.bias, 0)
+		panel := pointer(k.data, k.start(0, j/kern.cols))
 		c := pointer(w.scores, low*s.stride()+j-key)
-		kern.product(high-low, s.dim, pointer(w.q, low*s.dim), s.dim, panel, c, s.stride(), bias, 0, 0)
+		kern.product(high-low, s.dim, pointer(w.q, low*s.dim), s.dim, panel, c, s.stride(), &s.zeros[0], 0, behind(panel, s.dim*kern.cols))
 	}
 }
 
@@ -160,8 +190,9 @@ func (w *workspace) soften(s *attention, from, rows, key, width int) {
 	}
 }
 
-// gather adds P·v to the results. Where all rows see all keys of the block it
-// is one product a panel; else each tile of rows runs over the keys it sees.
+// gather adds P·v to the results, a panel of channels after the other. Where
+// all rows see all keys of the block that is one product; else each tile of rows
+// runs over the keys it sees.
 func (w *workspace) gather(s *attention, v *packed, from, rows, key, width int) {
 	kern := s.kern
 	keys := min(s.keys, s.tokens-key)
@@ -171,22 +202,27 @@ func (w *workspace) gather(s *attention, v *packed, from, rows, key, width int) 
 	if whole {
 		step = rows
 	}
-	for r := 0; r < rows; r += step {
-		count := min(step, rows-r)
-		low, _ := s.visible(from + r)
-		_, high := s.visible(from + r + count - 1)
-		low, high = max(0, low-key), min(keys, high-key)
-		if whole {
-			low, high = 0, keys
-		}
-		if low >= high {
-			continue
-		}
-		a := pointer(w.scores, r*s.stride()+low)
-		for p := range v.panels() {
-			panel := pointer(v.data, v.start(key/s.keys, p)+low*kern.cols)
+	for p := range v.panels() {
+		panel := v.start(key/s.keys, p)
+		for r := 0; r < rows; r += step {
+			count := min(step, rows-r)
+			low, _ := s.visible(from + r)
+			_, high := s.visible(from + r + count - 1)
+			low, high = max(0, low-key), min(keys, high-key)
+			if low >= high {
+				continue
+			}
+			a := pointer(w.scores, r*s.stride()+low)
+			b := pointer(v.data, panel+low*kern.cols)
 			c := pointer(w.out, r*width+p*kern.cols)
-			kern.product(count, high-low, a, s.stride(), panel, c, width, c, width, 0)
+			next := uintptr(0) // a panel that is not whole stays in the cache for all tiles
+			if whole {
+				next = behind(b, keys*kern.cols)
+			}
+			kern.product(count, high-low, a, s.stride(), b, c, width, c, width, next)
 		}
 	}
 }
+
+// behind is the address after n elements: what a product asks for ahead.
+func behind(p *float32, n int) uintptr { return uintptr(unsafe.Pointer(p)) + uintptr(4*n) }

@@ -66,10 +66,14 @@ func (c *Compute) pack(w *packed, row func(i int, dst []float32)) {
 	parallel(c.workers, w.panels(), func(_, panel int) {
 		s := scratches.Get().(*scratch)
 		defer scratches.Put(s)
-		s.rows = grow(s.rows, w.k)
-		for j := panel * w.kern.cols; j < min(w.n, (panel+1)*w.kern.cols); j++ {
-			row(j, s.rows)
-			w.setRow(j, s.rows)
+		s.rows = grow(s.rows, together*w.k)
+		end := min(w.n, (panel+1)*w.kern.cols)
+		for j := panel * w.kern.cols; j < end; j += together {
+			count := min(together, end-j)
+			for r := range count {
+				row(j+r, s.rows[r*w.k:(r+1)*w.k])
+			}
+			w.setRows(j, count, s.rows, w.k)
 		}
 	})
 }

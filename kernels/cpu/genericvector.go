@@ -30,8 +30,9 @@ func exp(x float32) float32 {
 	n := shifted - magic
 	r := x - float32(n*ln2High)
 	r -= float32(n * ln2Low)
-	q := q0 + r*(q1+r*(q2+r*(q3+r*q4)))
-	return (1 + (r + r*r*q)) * math.Float32frombits(math.Float32bits(shifted)<<exponent)
+	r2 := r * r
+	q := (q0 + r*q1) + r2*((q2+r*q3)+r2*q4)
+	return (1 + (r + r2*q)) * math.Float32frombits(math.Float32bits(shifted)<<exponent)
 }
 
 // The range of exp: below, 2^n would be subnormal; above, infinite.

@@ -27,6 +27,9 @@ type kernel struct {
 	scale func(dst, x *float32, n int, scale float32)
 	// sumSquares returns the sum of x².
 	sumSquares func(x *float32, n int) float32
+	// interleave writes dst[i*ldd+r] = src[r*lds+i] for eight rows r and i < n,
+	// n a multiple of 4; nil where there is none.
+	interleave func(dst *float32, ldd int, src *float32, lds, n int)
 }
 
 // tileFunc computes, for i < count*r and j < cols,

@@ -25,7 +25,7 @@ var avx2Kernel = kernel{
 		tile1x16AVX2, tile2x16AVX2, tile3x16AVX2, tile4x16AVX2, tile5x16AVX2, tile6x16AVX2,
 	},
 	lanes: 8, softmax: softmaxAVX2, siluMul: siluMulAVX2, normMul: normMulAVX2,
-	scale: scaleAVX2, sumSquares: sumSquaresAVX2,
+	scale: scaleAVX2, sumSquares: sumSquaresAVX2, interleave: interleaveAVX2,
 }
 
 var avx512Kernel = kernel{
@@ -37,5 +37,5 @@ var avx512Kernel = kernel{
 		tile11x32AVX512, tile12x32AVX512, tile13x32AVX512, tile14x32AVX512,
 	},
 	lanes: 16, softmax: softmaxAVX512, siluMul: siluMulAVX512, normMul: normMulAVX512,
-	scale: scaleAVX512, sumSquares: sumSquaresAVX512,
+	scale: scaleAVX512, sumSquares: sumSquaresAVX512, interleave: interleaveAVX2,
 }

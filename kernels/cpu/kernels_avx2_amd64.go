@@ -68,3 +68,8 @@ func maxAbsAVX2(x *float32, n int) float32
 //
 //go:noescape
 func roundE4M3AVX2(dst *float32, x *float32, n int, a float32)
+
+// interleaveAVX2 writes dst[i*ldd+r] = src[r*lds+i] for eight rows r and n elements i, n a multiple of 4.
+//
+//go:noescape
+func interleaveAVX2(dst *float32, ldd int, src *float32, lds int, n int)

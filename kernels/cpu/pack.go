@@ -70,6 +70,34 @@ func (p *packed) setRow(j int, row []float32) {
 	}
 }
 
+// together is the number of rows that setRows packs at once.
+const together = 8
+
+// setRows packs the rows j, j+1, ..., stride elements apart in rows. Eight rows
+// of a panel at once make whole vectors of it.
+func (p *packed) setRows(j, count int, rows []float32, stride int) {
+	for i := 0; i < count; {
+		if p.kern.interleave == nil || (j+i)%together != 0 || i+together > count || p.k == 0 {
+			p.setRow(j+i, rows[i*stride:i*stride+p.k])
+			i++
+			continue
+		}
+		cols := p.kern.cols
+		for b := range p.blocks() {
+			from, steps := i*stride+b*p.block, p.steps(b)
+			out := p.data[p.start(b, (j+i)/cols)+(j+i)%cols:]
+			whole := steps &^ 3
+			p.kern.interleave(&out[0], cols, &rows[from], stride, whole)
+			for s := whole; s < steps; s++ {
+				for r := range together {
+					out[s*cols+r] = rows[from+r*stride+s]
+				}
+			}
+		}
+		i += together
+	}
+}
+
 // setColumn packs column i of the weight, of n elements.
 func (p *packed) setColumn(i int, column []float32) {
 	b, cols := i/p.block, p.kern.cols

@@ -95,19 +95,22 @@ func (v *vectors) xor(a operand.Op, b, dst reg.Register) {
 }
 
 // exp returns exp(x) in a new register and spoils x, which must lie between
-// cLow and cHigh or be NaN. NaN gives NaN: n only scales.
+// cLow and cHigh or be NaN. NaN gives NaN: n only scales. The terms of q are
+// summed in pairs (Estrin), so that they wait for each other less: an
+// exponential takes longer to come out than the processor looks ahead.
 func (v *vectors) exp(x, magic reg.Register) reg.VecVirtual {
-	n, scale, q := v.vector(v.Context), v.vector(v.Context), v.vector(v.Context)
+	n, scale := v.vector(v.Context), v.vector(v.Context)
 	v.VMOVAPS(magic, scale)
 	v.VFMADD231PS(v.at(cLog2E), x, scale)
 	v.VSUBPS(magic, scale, n)
 	v.VFNMADD231PS(v.at(cLn2High), n, x)
 	v.VFNMADD231PS(v.at(cLn2Low), n, x)
-	v.VMOVUPS(v.at(cQ4), q)
-	for i := cQ3; i >= cQ0; i-- {
-		v.VFMADD213PS(v.at(i), x, q)
-	}
 	v.VMULPS(x, x, n)
+	q, high := v.load(cQ1), v.load(cQ3)
+	v.VFMADD213PS(v.at(cQ0), x, q)
+	v.VFMADD213PS(v.at(cQ2), x, high)
+	v.VFMADD231PS(v.at(cQ4), n, high)
+	v.VFMADD231PS(high, n, q)
 	v.VFMADD213PS(x, n, q)
 	v.VADDPS(v.at(cOne), q, q)
 	v.VPSLLD(operand.U8(23), scale, scale)

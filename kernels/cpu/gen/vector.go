@@ -17,6 +17,9 @@ func vectorFuncs(ctx *build.Context, s set) {
 	v.scale()
 	v.sumSquares()
 	v.tokenFuncs()
+	if s.lanes == 8 { // what moves data only is no faster on wider vectors
+		v.interleave()
+	}
 }
 
 func (v *vectors) function(name, signature, doc string) {
