@@ -17,7 +17,7 @@
 //
 // # Memory
 //
-// Beside the model's stream (one block, and the hidden states of all windows,
+// Beside the model's stream (two blocks, and the hidden states of all windows,
 // tokens·Hidden·4 bytes) a site costs 28 bytes a channel, 30 of queries and
 // keys, kept for every block; a Hessian costs 8·K² bytes, of which those of one block are held at a time
 // when OnSites takes them, and a work area of 2·256·K·4 bytes plus 512·K·4.

@@ -31,9 +31,10 @@
 //
 // # Memory
 //
-// One decoder block of one model, the heads (equal heads once), twice 256 rows
-// of logits, and the hidden states of a chunk of windows for every model,
-// models x tokens x Hidden x 4 bytes: [Options.HiddenBytes] bounds the last.
+// Two decoder blocks of one model, of which one is being loaded, the heads (equal
+// heads once), twice 256 rows of logits, and the hidden states of a chunk of
+// windows for every model, models x tokens x Hidden x 4 bytes:
+// [Options.HiddenBytes] bounds the last.
 //
 // # Determinism
 //

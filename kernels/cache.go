@@ -1,13 +1,10 @@
 package kernels
 
 import (
-	"fmt"
-	"math"
 	"runtime"
 	"sync"
 	"sync/atomic"
 
-	"quantize/internal/fault"
 	"quantize/model"
 	"quantize/packer"
 	"quantize/tensor"
@@ -18,18 +15,23 @@ import (
 // in the arithmetic of package packer (EncodeKV4, EncodeKV4Asymmetric, EncodeKV8)
 // with every step in FP32. Its plain twin is ref.NewCache, equal to the bit.
 //
-//	k = cached(k·κ) / κ      κ: s.KeyScales of the layer
-//	v = cached(v)
-//	q = fp8(q/κ)·κ           with FP8Queries; else q stays
+//	k = (cached(k·κ - μk) + μk) / κ      κ, μk: s.KeyScales, s.KeyMeans of the layer
+//	v = cached(v - μv) + μv              μv: s.ValueMeans
+//	q = fp8(q/κ)·κ                       with FP8Queries; else q stays
 //
-// A score is then that of a kernel that multiplies q/κ by the cached k·κ, up to
-// the roundings of κ. s may be nil where the scheme needs no stored scales. A scheme
-// that keeps everything gives nil, which is what Runtime takes for nothing to do.
+// A kernel multiplies q/κ by cached(k·κ - μk) and never adds μk: its scores are lower
+// by q·(μk/κ), which is one number for a query and all its keys, and softmax drops it
+// (smooth K, docs/methods.md 2.2). It adds μv to its output, once: the weights of a
+// query sum to 1, so μv comes back exactly (2.3). Both are then what this function's
+// keys and values give, up to the roundings of κ and of the sums.
+//
+// s may be nil where the scheme needs no stored scales. A scheme that keeps everything
+// gives nil, which is what Runtime takes for nothing to do.
 //
 // The function is safe for concurrent use, shares rows out over GOMAXPROCS
 // goroutines (the result does not depend on their number), and takes no memory
 // once it is warm. Errors: packer.ErrOption for a scheme that does not fit the model,
-// packer.ErrInvalid for a sidecar of another one.
+// or FP8 with key scales or means, packer.ErrInvalid for a sidecar of another model.
 func NewCache(scheme packer.KVScheme, s *packer.Sidecar, c *model.Config) (func(layer int, q, k, v tensor.Matrix), error) {
 	if err := CheckCache(scheme, s, c); err != nil {
 		return nil, err
@@ -50,51 +52,6 @@ func NewCache(scheme packer.KVScheme, s *packer.Sidecar, c *model.Config) (func(
 		return j
 	}
 	return r.round, nil
-}
-
-// CheckCache is the first step of every NewCache: it checks scheme and sidecar
-// against the model.
-func CheckCache(scheme packer.KVScheme, s *packer.Sidecar, c *model.Config) error {
-	if err := scheme.Validate(c.HeadDim); err != nil {
-		return err
-	}
-	bad := func(what, found, wanted string) error {
-		return &fault.Error{Err: packer.ErrInvalid, Where: packer.SidecarPath + " " + what, Found: found, Wanted: wanted, Hint: "it belongs to another model"}
-	}
-	layers := fmt.Sprintf("%d layers", c.Layers)
-	if s == nil {
-		s = &packer.Sidecar{}
-	}
-	if n := len(s.KeyScales); n != 0 && n != c.Layers {
-		return bad("key_scale", fmt.Sprintf("%d layers", n), layers)
-	}
-	for layer, scales := range s.KeyScales {
-		if n := len(scales); n != 0 && n != c.KVHeads*c.HeadDim {
-			return bad(fmt.Sprintf("layers.%d.key_scale", layer), fmt.Sprintf("%d channels", n), fmt.Sprint(c.KVHeads*c.HeadDim))
-		}
-		if !positive(scales) {
-			return bad(fmt.Sprintf("layers.%d.key_scale", layer), "a number that is not positive", "positive ones")
-		}
-	}
-	if scheme.Format != packer.KVFP8 {
-		return nil
-	}
-	switch {
-	case len(s.KScales) != c.Layers || len(s.VScales) != c.Layers:
-		return bad("k_scale, v_scale", fmt.Sprintf("%d and %d layers", len(s.KScales), len(s.VScales)), layers)
-	case !positive(s.KScales) || !positive(s.VScales):
-		return bad("k_scale, v_scale", "a number that is not positive", "positive ones")
-	}
-	return nil
-}
-
-func positive(scales []float32) bool {
-	for _, s := range scales {
-		if !(s > 0 && s <= math.MaxFloat32) {
-			return false
-		}
-	}
-	return true
 }
 
 // cacheRounder holds what is constant from call to call.
@@ -162,19 +119,16 @@ func (j *cacheJob) run() {
 
 func (j *cacheJob) row(m int) {
 	r := j.r
-	var scales []float32
-	if r.sidecar.KeyScales != nil {
-		scales = r.sidecar.KeyScales[j.layer]
-	}
+	scales, means := ofLayer(r.sidecar.KeyScales, j.layer), ofLayer(r.sidecar.KeyMeans, j.layer)
 	k := j.k.Row(m)
 	for i, s := range scales {
 		k[i] *= s
 	}
-	r.cached(k, r.sidecar.KScales, j.layer)
+	r.smoothed(k, means, r.sidecar.KScales, j.layer)
 	for i, s := range scales {
 		k[i] /= s
 	}
-	r.cached(j.v.Row(m), r.sidecar.VScales, j.layer)
+	r.smoothed(j.v.Row(m), ofLayer(r.sidecar.ValueMeans, j.layer), r.sidecar.VScales, j.layer)
 	if !r.scheme.FP8Queries {
 		return
 	}
@@ -191,6 +145,25 @@ func (j *cacheJob) row(m int) {
 		for i, s := range channels {
 			head[i] *= s
 		}
+	}
+}
+
+// ofLayer is nil where a sidecar has nothing for the layer.
+func ofLayer(list [][]float32, layer int) []float32 {
+	if list == nil {
+		return nil
+	}
+	return list[layer]
+}
+
+// smoothed rounds one token's keys or values without their means.
+func (r *cacheRounder) smoothed(x, means, stored []float32, layer int) {
+	for i, mean := range means {
+		x[i] -= mean
+	}
+	r.cached(x, stored, layer)
+	for i, mean := range means {
+		x[i] += mean
 	}
 }
 

@@ -13,6 +13,8 @@ import (
 // for |x| < 2^22, and still far outside a code's range for any larger |x|.
 const half = 0x1.8p23
 
+const maxF16 = 65504
+
 func roundKV4(x []float32) {
 	top := magnitude(x)
 	if top > math.MaxFloat32 || top != top {
@@ -33,18 +35,20 @@ func roundKV4(x []float32) {
 
 func roundKV4Asymmetric(x []float32) {
 	lo, hi := span(x)
-	if !(hi-lo < 0x1p127) {
+	offset := tensor.F16Value(tensor.F16Bits(lo))
+	s := max(tensor.F16Value(tensor.F16Bits((hi-lo)/15)), 0x1p-14)
+	if !(s <= maxF16 && offset >= -maxF16 && offset <= maxF16) {
 		fill(x, float32(math.NaN()))
 		return
 	}
-	s := max(tensor.BF16Value(tensor.BF16Bits((hi-lo)/15)), 0x1p-126)
-	z := -lo/s + half - half
 	for i, v := range x {
-		u := v/s + half - half // the code without its zero point; lo/s rounds to -z
-		if u > 15-z {
-			u = 15 - z
+		u := (v-offset)/s + half - half
+		if u > 15 {
+			u = 15
+		} else if u < 0 {
+			u = 0
 		}
-		x[i] = u * s
+		x[i] = offset + float32(u*s)
 	}
 }
 
@@ -67,17 +71,19 @@ func magnitude(x []float32) float32 {
 	return math.Float32frombits(top)
 }
 
-// span returns min(0, x) and max(0, x). As a signed integer the largest bits are
-// those of the largest positive number, as an unsigned one those of the smallest
-// negative one; a NaN is beyond both.
+// span returns min x and max x, compared as integers of the same order; a NaN is
+// beyond both infinities, on the side of its sign.
 func span(x []float32) (lo, hi float32) {
-	low, high := uint32(1<<31), int32(0)
+	low, high := int32(math.MaxInt32), int32(math.MinInt32)
 	for _, v := range x {
-		b := math.Float32bits(v)
-		low, high = max(low, b), max(high, int32(b))
+		b := ordered(int32(math.Float32bits(v)))
+		low, high = min(low, b), max(high, b)
 	}
-	return math.Float32frombits(low), math.Float32frombits(uint32(high))
+	return math.Float32frombits(uint32(ordered(low))), math.Float32frombits(uint32(ordered(high)))
 }
+
+// ordered turns the bits of a number into an integer that grows with it, and back.
+func ordered(b int32) int32 { return b ^ (b>>31)&math.MaxInt32 }
 
 func fill(x []float32, v float32) {
 	for i := range x {

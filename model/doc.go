@@ -14,11 +14,12 @@
 //	x ── RMSNorm ──mlp_in──▶ gate, up ── SiLU(gate)*up ──down_in──▶ down_proj
 //	x += down_proj
 //
-// [Model.Stream] runs all windows through one block before it loads the next,
-// so that the weights of a single block are in memory at any time:
+// [Model.Stream] runs all windows through one block before it turns to the
+// next, which loads meanwhile, so that the weights of two blocks are in memory
+// at any time:
 //
 //	hidden[w] = embedding rows of window w
-//	for each block: load; for each window: hidden[w] = block(hidden[w]); drop
+//	for each block: for each window: hidden[w] = block(hidden[w]); drop
 //	hidden[w] = RMSNorm(hidden[w])
 //
 // Architectures are tables (llama.go, mistral.go, qwen2.go, qwen3.go): tensor

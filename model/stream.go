@@ -16,36 +16,75 @@ type StreamOptions struct {
 }
 
 // Stream runs every window through the model and returns the hidden states
-// after the final norm, (len(window), Hidden) each. One block is in memory at a
-// time; the hidden states of all windows are. A cancelled context stops it
-// between two windows with the context's error.
+// after the final norm, (len(window), Hidden) each. While one block computes,
+// the next one loads, so that two are in memory at a time; the hidden states of
+// all windows are. The source is asked by one goroutine at a time, which until
+// Stream returns is not the caller's: Observe and OnBlock leave it alone. A
+// cancelled context stops it between two windows with the context's error.
 func (m *Model) Stream(ctx context.Context, windows [][]int32, o StreamOptions) ([]tensor.Matrix, error) {
 	hidden, err := m.Embed(windows)
 	if err != nil {
 		return nil, err
 	}
-	var shared buffers
-	for layer := range m.Config.Layers {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		b, err := m.Block(layer)
-		if err != nil {
-			return nil, err
-		}
-		b.buffers = &shared
-		for _, x := range hidden {
-			if err := ctx.Err(); err != nil {
-				return nil, err
-			}
-			b.Forward(x, o.Observe)
-		}
-		if o.OnBlock != nil {
-			o.OnBlock(layer+1, m.Config.Layers)
-		}
+	if err := m.streamBlocks(ctx, hidden, o); err != nil {
+		return nil, err
 	}
 	if err := m.FinalNorm(hidden); err != nil {
 		return nil, err
 	}
 	return hidden, nil
+}
+
+// streamBlocks runs the hidden states through every block.
+func (m *Model) streamBlocks(ctx context.Context, hidden []tensor.Matrix, o StreamOptions) error {
+	next, stop := m.loadAhead()
+	defer stop()
+	var shared buffers
+	for layer := range m.Config.Layers {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		l := <-next
+		if l.err != nil {
+			return l.err
+		}
+		l.block.buffers = &shared
+		for _, x := range hidden {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			l.block.Forward(x, o.Observe)
+		}
+		if o.OnBlock != nil {
+			o.OnBlock(layer+1, m.Config.Layers)
+		}
+	}
+	return nil
+}
+
+// loadedBlock is a block, or why there is none.
+type loadedBlock struct {
+	block *Block
+	err   error
+}
+
+// loadAhead loads the blocks in order, each while the one before is in use, up
+// to the first error. stop ends it and waits for the load that is under way.
+func (m *Model) loadAhead() (next <-chan loadedBlock, stop func()) {
+	blocks, stopped, ended := make(chan loadedBlock), make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		for layer := range m.Config.Layers {
+			b, err := m.Block(layer)
+			select {
+			case blocks <- loadedBlock{b, err}:
+			case <-stopped:
+				return
+			}
+			if err != nil {
+				return
+			}
+		}
+	}()
+	return blocks, func() { close(stopped); <-ended }
 }

@@ -56,7 +56,7 @@ type KVScheme struct {
 	// GroupSize is how many channels of a head share a scale in INT4: 32, 64, or
 	// 0 for all of them.
 	GroupSize int `json:"group_size"`
-	// Symmetric leaves out the zero point of INT4.
+	// Symmetric leaves out the offset of INT4.
 	Symmetric bool `json:"symmetric"`
 	// FP8Queries rounds queries to E4M3 too, with a scale for each token and head,
 	// as a kernel does that multiplies them in FP8.
@@ -87,7 +87,7 @@ func (s KVScheme) check() error {
 	case s.Format > KVInt4:
 		return bad("cache format", fmt.Sprint(uint8(s.Format)), "none, fp8 or int4")
 	case s.Format != KVInt4 && (s.GroupSize != 0 || s.Symmetric):
-		return bad("cache format", s.String(), "int4 where there are groups or no zero points")
+		return bad("cache format", s.String(), "int4 where there are groups or no offsets")
 	case s.GroupSize != 0 && s.GroupSize != 32 && s.GroupSize != 64:
 		return bad("cache group size", fmt.Sprint(s.GroupSize), "32, 64, or 0 for the whole head")
 	case s.Format == KVNone && s.FP8Queries:

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"math"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -87,10 +88,10 @@ func TestCacheScheme(t *testing.T) {
 	}
 }
 
-// groups are vectors of every magnitude, equal signs and outliers among them.
-func groups(t *rapid.T) []float32 {
+// groups are vectors of magnitudes around 2^least to 2^most, equal signs and outliers among them.
+func groups(t *rapid.T, least, most int) []float32 {
 	n := rapid.IntRange(1, 130).Draw(t, "channels")
-	unit := float32(math.Ldexp(1, rapid.IntRange(-149, 100).Draw(t, "magnitude")))
+	unit := float32(math.Ldexp(1, rapid.IntRange(least, most).Draw(t, "magnitude")))
 	shift := float32(rapid.IntRange(-2, 2).Draw(t, "offset"))
 	x := make([]float32, n)
 	for i := range x {
@@ -105,7 +106,7 @@ func groups(t *rapid.T) []float32 {
 func TestKV4IsTheNearestCode(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		x := groups(t)
+		x := groups(t, -149, 100)
 		codes, back := make([]int8, len(x)), make([]float32, len(x))
 		s := EncodeKV4(codes, x)
 		DecodeKV4(back, codes, s)
@@ -130,39 +131,109 @@ func TestKV4IsTheNearestCode(t *testing.T) {
 	})
 }
 
+// affineLimit is the documented bound of |x - x'|.
+func affineLimit(x, lo, scale float64) float64 {
+	rounded := 0x1p-11*max(math.Abs(lo), 0x1p-14) + 15*0x1p-11*scale
+	return max(scale/2, rounded) + 0x1p-18*scale + 0x1p-24*math.Abs(x)
+}
+
+// checkAffine compares a finite group with what it becomes.
+func checkAffine(t rapid.TB, x, back []float32, codes []uint8, scale, offset float32) {
+	t.Helper()
+	lo, hi := float64(slices.Min(x)), float64(slices.Max(x))
+	top := max(math.Abs(lo), (hi-lo)/15)
+	if scale != scale {
+		if top < 65519 || slices.Max(codes) != 0 || slices.ContainsFunc(back, func(v float32) bool { return v == v }) {
+			t.Fatalf("from %v to %v, scale %v, codes %v: %v", lo, hi, scale, codes, back)
+		}
+		return
+	}
+	step := max((hi-lo)/15, 0x1p-14)
+	if top > 65521 || math.Abs(float64(scale)-step) > step*0x1.01p-11 || !isF16(scale) || !isF16(offset) {
+		t.Fatalf("from %v to %v, scale %v, offset %v", lo, hi, scale, offset)
+	}
+	for i, v := range x {
+		if d := math.Abs(float64(v) - float64(back[i])); codes[i] > 15 || d > affineLimit(float64(v), lo, float64(scale)) {
+			t.Fatalf("%v in steps of %v from %v becomes %v, code %d", v, scale, offset, back[i], codes[i])
+		}
+	}
+}
+
+func isF16(v float32) bool {
+	return math.Abs(float64(v)) <= 65504 && tensor.F16Value(tensor.F16Bits(v)) == v
+}
+
 func TestKV4AsymmetricIsTheNearestCode(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		x := groups(t)
+		x := groups(t, -30, 20)
 		codes, back := make([]uint8, len(x)), make([]float32, len(x))
-		s, z := EncodeKV4Asymmetric(codes, x)
-		DecodeKV4Asymmetric(back, codes, s, z)
-		if !(s >= 0x1p-126) || tensor.BF16Value(tensor.BF16Bits(s)) != s || z > 15 {
-			t.Fatalf("scale %v, zero %d", s, z)
+		s, offset := EncodeKV4Asymmetric(codes, x)
+		DecodeKV4Asymmetric(back, codes, s, offset)
+		checkAffine(t, x, back, codes, s, offset)
+	})
+}
+
+// Equal channels become what FP16 makes of them, or something nearer.
+func TestKV4AsymmetricOfAConstant(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		v := float32(math.Ldexp(float64(rapid.IntRange(-1<<12, 1<<12).Draw(t, "x")), rapid.IntRange(-40, 4).Draw(t, "exponent")))
+		if v > 65504 || v < -65504 {
+			return
 		}
-		scale := float64(s)
-		for i, v := range x {
-			if codes[i] > 15 {
-				t.Fatalf("code %d", codes[i])
-			}
-			limit := scale/2 + 0x1p-21*scale
-			if codes[i] == 15 {
-				limit = scale/2 + scale/16
-			}
-			if d := math.Abs(float64(v) - float64(back[i])); d > limit {
-				t.Fatalf("%v in steps of %v becomes %v, code %d, zero %d", v, s, back[i], codes[i], z)
-			}
-			if v == 0 && back[i] != 0 {
-				t.Fatalf("zero becomes %v", back[i])
+		x, codes := []float32{v, v, v}, make([]uint8, 3)
+		s, offset := EncodeKV4Asymmetric(codes, x)
+		DecodeKV4Asymmetric(x, codes, s, offset)
+		limit := math.Abs(float64(v) - float64(tensor.F16Value(tensor.F16Bits(v))))
+		for _, got := range x {
+			if d := math.Abs(float64(v) - float64(got)); d > limit {
+				t.Fatalf("%v becomes %v, FP16 is %v off", v, got, limit)
 			}
 		}
 	})
 }
 
+// The zero of the group is no code: far from zero the step is that of the range
+// alone, and both ends are kept. With an integer zero point the step was hi/15.
+func TestKV4AsymmetricKeepsBothEnds(t *testing.T) {
+	t.Parallel()
+	x, codes := []float32{100, 100.5, 101, 101.5}, make([]uint8, 4)
+	s, offset := EncodeKV4Asymmetric(codes, x)
+	if offset != 100 || math.Abs(float64(s)-0.1) > 0x1p-11*0.1 {
+		t.Fatalf("scale %v, offset %v", s, offset)
+	}
+	if diff := cmp.Diff([]uint8{0, 5, 10, 15}, codes); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// Rounding the offset by 4 steps leaves as many codes outside.
+func TestKV4AsymmetricClampsBothEnds(t *testing.T) {
+	t.Parallel()
+	const step, ulp = 0x1p-14, 0x1p-10 // of FP16 at 1
+	for _, c := range []struct {
+		lo, offset float32
+		want       []uint8
+	}{
+		{1 + ulp/4, 1, []uint8{4, 9, 15}},
+		{1 + 3*ulp/4, 1 + ulp, []uint8{0, 1, 11}},
+	} {
+		codes := make([]uint8, 3)
+		s, offset := EncodeKV4Asymmetric(codes, []float32{c.lo, c.lo + 5*step, c.lo + 15*step})
+		if s != step || offset != c.offset {
+			t.Errorf("scale %v, offset %v", s, offset)
+		}
+		if diff := cmp.Diff(c.want, codes); diff != "" {
+			t.Errorf("from %v (-want +got):\n%s", c.lo, diff)
+		}
+	}
+}
+
 func TestKV8IsTheNearestValue(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		x := groups(t)
+		x := groups(t, -149, 100)
 		codes, back := make([]uint8, len(x)), make([]float32, len(x))
 		s := EncodeQuery8(codes, x)
 		if static := KV8Scale(x); rapid.Bool().Draw(t, "static") {
@@ -200,8 +271,8 @@ func TestKVTies(t *testing.T) {
 	}
 	x = []float32{-4, 11, 0.5, 1.5, -0.5, -1.5, 10.5}
 	codes := make([]uint8, len(x))
-	if s, z := EncodeKV4Asymmetric(codes, x); s != 1 || z != 4 {
-		t.Fatalf("scale %v, zero %d", s, z)
+	if s, offset := EncodeKV4Asymmetric(codes, x); s != 1 || offset != -4 {
+		t.Fatalf("scale %v, offset %v", s, offset)
 	}
 	if diff := cmp.Diff([]uint8{0, 15, 4, 6, 4, 2, 14}, codes); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
@@ -218,15 +289,22 @@ func TestKVHardGroups(t *testing.T) {
 	}{
 		{"zeros", []float32{0, float32(math.Copysign(0, -1))}, []float32{0, 0}, []float32{0, 0}},
 		{"subnormal", []float32{0x1p-149, -0x1p-140}, []float32{0, 0}, []float32{0, 0}},
-		{"half the smallest step", []float32{0x1p-10, -0x1.8p-9}, []float32{0, -0x1p-8}, []float32{0x1p-8 * 4 / 15, -0x1p-8 * 11 / 15}},
+		{"half the smallest step", []float32{0x1p-10, -0x1.8p-9}, []float32{0, -0x1p-8}, []float32{0x1p-10, -0x1.8p-9}},
 		{"below the subnormal scale's range", []float32{0x1.4p-6}, []float32{7 * 0x1p-9}, []float32{0x1.4p-6}},
-		{"beyond E4M3", []float32{4000, -1e30}, []float32{7 * 448, -8 * 448}, []float32{0, -1.0005e30}},
-		{"all above zero", []float32{15, 14, 14.4}, []float32{15.75, 13.5, 13.5}, []float32{15, 14, 14}},
-		{"large range", []float32{big / 4, -big / 5}, []float32{7 * 448, -8 * 448}, []float32{big * 0.45 / 15 * 8, big * 0.45 / 15 * -7}},
+		{"below FP16's normal step", []float32{1, 1 + 0x1p-12, 1 + 0x1p-14}, []float32{0.984375, 0.984375, 0.984375}, []float32{1, 1 + 0x1p-12, 1 + 0x1p-14}},
+		{"beyond E4M3", []float32{4000, -30000}, []float32{7 * 448, -8 * 448}, []float32{4000, -30000}},
+		{"all above zero", []float32{15, 14, 14.4}, []float32{15.75, 13.5, 13.5}, []float32{15, 14, 14.4}},
+		{"all below zero", []float32{-15, -14, -14.4}, []float32{-15.75, -13.5, -13.5}, []float32{-15, -14, -14.4}},
+		{"all of FP16", []float32{65504, -65504}, []float32{7 * 448, -8 * 448}, []float32{65504, -65504}},
+		{"the offset's last value", []float32{65519}, []float32{7 * 448}, []float32{65504}},
+		{"above FP16 but in its range", []float32{900000, -60000}, []float32{7 * 448, -8 * 448}, []float32{900000, -60000}},
+		{"offset beyond FP16", []float32{0, -65520}, []float32{0, -8 * 448}, nil},
+		{"far from zero beyond FP16", []float32{65520, 65520}, []float32{7 * 448, 7 * 448}, nil},
+		{"scale beyond FP16", []float32{0, 15 * 65520}, []float32{0, 7 * 448}, nil},
+		{"infinite range", []float32{big, -big}, []float32{7 * 448, -8 * 448}, nil},
 		{"NaN", []float32{1, nan, 2}, nil, nil},
 		{"infinity", []float32{1, inf}, nil, nil},
 		{"minus infinity", []float32{-inf, 3}, nil, nil},
-		{"range of 2^127", []float32{big / 2, -big / 2}, []float32{7 * 448, -8 * 448}, nil},
 	} {
 		check := func(which string, got, want []float32) {
 			t.Helper()
@@ -235,7 +313,7 @@ func TestKVHardGroups(t *testing.T) {
 					if v == v {
 						t.Errorf("%s, %s: element %d is %v, want NaN", c.name, which, i, v)
 					}
-				} else if math.Abs(float64(v)-float64(want[i])) > 0.004*math.Abs(float64(want[i])) { // BF16 scale
+				} else if math.Abs(float64(v)-float64(want[i])) > 0.004*math.Abs(float64(want[i])) { // the scale's FP16, and 15 of it
 					t.Errorf("%s, %s: element %d is %v, want %v", c.name, which, i, v, want[i])
 				}
 			}
@@ -245,8 +323,8 @@ func TestKVHardGroups(t *testing.T) {
 		DecodeKV4(back, codes, EncodeKV4(codes, c.x))
 		check("symmetric", back, c.symmetric)
 		unsigned := make([]uint8, len(c.x))
-		s, z := EncodeKV4Asymmetric(unsigned, c.x)
-		DecodeKV4Asymmetric(back, unsigned, s, z)
+		s, offset := EncodeKV4Asymmetric(unsigned, c.x)
+		DecodeKV4Asymmetric(back, unsigned, s, offset)
 		check("asymmetric", back, c.asymmetric)
 	}
 }
@@ -288,10 +366,8 @@ func FuzzKVCodecs(f *testing.F) {
 			t.Fatal(err)
 		}
 		finite := true
-		var lo, hi float64
 		for _, v := range x {
 			finite = finite && math.Abs(float64(v)) <= math.MaxFloat32
-			lo, hi = min(lo, float64(v)), max(hi, float64(v))
 		}
 		codes, unsigned, back := make([]int8, len(x)), make([]uint8, len(x)), make([]float32, len(x))
 		s := EncodeKV4(codes, x)
@@ -303,16 +379,17 @@ func FuzzKVCodecs(f *testing.F) {
 				t.Fatalf("symmetric, scale %v: %v becomes %v", s, v, back[i])
 			}
 		}
-		a, z := EncodeKV4Asymmetric(unsigned, x)
-		DecodeKV4Asymmetric(back, unsigned, a, z)
-		for i, v := range x {
-			d := math.Abs(float64(v) - float64(back[i]))
-			if !finite || hi-lo >= 0x1p127 {
-				if back[i] == back[i] {
-					t.Fatalf("asymmetric, beyond the range: %v becomes %v", v, back[i])
-				}
-			} else if !(d <= float64(a)*(0.5+0x1p-4)) {
-				t.Fatalf("asymmetric, scale %v, zero %d: %v becomes %v", a, z, v, back[i])
+		if len(x) == 0 {
+			return
+		}
+		a, offset := EncodeKV4Asymmetric(unsigned, x)
+		DecodeKV4Asymmetric(back, unsigned, a, offset)
+		if finite {
+			checkAffine(t, x, back, unsigned, a, offset)
+		}
+		for _, v := range back {
+			if !finite && v == v {
+				t.Fatalf("asymmetric: %v becomes %v", x, back)
 			}
 		}
 	})

@@ -2,6 +2,7 @@ package packer
 
 import (
 	"math"
+	"slices"
 
 	"quantize/tensor"
 )
@@ -43,41 +44,49 @@ func DecodeKV4(dst []float32, codes []int8, scale float32) {
 	}
 }
 
-// EncodeKV4Asymmetric rounds x to UINT4 with a BF16 scale and a zero point, both
-// for the group (QServe, arXiv 2405.04532, with an integer zero point):
+const (
+	// minAffineScale is the smallest normal FP16: below it a step would have fewer
+	// bits, and its reciprocal no FP16 value.
+	minAffineScale = 0x1p-14
+	maxF16         = 65504
+)
+
+// EncodeKV4Asymmetric rounds x, of at least one channel, to UINT4 with a scale and
+// an offset in FP16, both for the group, as QServe stores them (arXiv 2405.04532;
+// docs/methods.md 4.4):
 //
-//	lo = min(0, min x)    hi = max(0, max x)
-//	s  = max(bf16((hi - lo) / 15), 2^-126)
-//	z  = round(-lo / s)                      0 .. 15: -lo/s <= 15 + 15·2^-8
-//	u  = min(round(x / s) + z, 15)           x' = (u - z)·s;  round(lo / s) = -z
+//	lo = min x               hi = max x          zero is not forced between them
+//	offset = f16(lo)
+//	s = max(f16((hi - lo) / 15), 2^-14)
+//	u = clamp(round((x - offset) / s), 0, 15)    x' = offset + u·s
 //
-// Zero is always exact. |x - x'| <= s/2 (and 2^-21·s, from the quotient) up to the
-// last code; above it, where rounding z may leave hi by half a step and rounding s to
-// BF16 by 15·2^-8 steps more, s/2 + s/16. A group with a NaN or an infinity, or of a
-// range of 2^127 and more, has the scale NaN and codes 0.
-func EncodeKV4Asymmetric(codes []uint8, x []float32) (scale float32, zero uint8) {
+//	|x - x'| <= max(s/2, e + 15·2^-11·s)         e = |offset - lo| <= 2^-11·max(|lo|, 2^-14)
+//
+// and 2^-18·s + 2^-24·|x| from the steps in FP32. The second term, what rounding
+// offset and s leaves outside the codes, is the larger one where a group is narrow
+// beside its distance from zero; a group of equal channels is never further off than
+// f16(x), so exact where x is an FP16 value. A group with a NaN or an infinity, or
+// beyond FP16 (lo or (hi - lo)/15 rounds above 65504), has the scale NaN and codes 0.
+func EncodeKV4Asymmetric(codes []uint8, x []float32) (scale, offset float32) {
 	checkGroup(len(codes), len(x))
-	var lo, hi float32
-	for _, v := range x {
-		lo, hi = min(lo, v), max(hi, v)
-	}
-	if !(hi-lo < 0x1p127) { // 15·s is finite
+	lo, hi := slices.Min(x), slices.Max(x)
+	offset = tensor.F16Value(tensor.F16Bits(lo))
+	scale = max(tensor.F16Value(tensor.F16Bits((hi-lo)/15)), minAffineScale)
+	if !(scale <= maxF16 && offset >= -maxF16 && offset <= maxF16) {
 		clear(codes)
 		return nan32, 0
 	}
-	scale = max(tensor.BF16Value(tensor.BF16Bits((hi-lo)/15)), 0x1p-126)
-	z := math.RoundToEven(float64(-lo / scale))
 	for i, v := range x {
-		codes[i] = uint8(min(math.RoundToEven(float64(v/scale))+z, 15))
+		codes[i] = uint8(min(max(math.RoundToEven(float64((v-offset)/scale)), 0), 15))
 	}
-	return scale, uint8(z)
+	return scale, offset
 }
 
-// DecodeKV4Asymmetric writes (u - z)·s.
-func DecodeKV4Asymmetric(dst []float32, codes []uint8, scale float32, zero uint8) {
+// DecodeKV4Asymmetric writes offset + u·s.
+func DecodeKV4Asymmetric(dst []float32, codes []uint8, scale, offset float32) {
 	checkGroup(len(codes), len(dst))
 	for i, u := range codes {
-		dst[i] = float32(int(u)-int(zero)) * scale
+		dst[i] = offset + float32(float32(u)*scale)
 	}
 }
 

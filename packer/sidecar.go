@@ -17,17 +17,31 @@ import (
 // beside the manifest, where no runtime searches for tensors.
 const SidecarPath = "quantize/attention.safetensors"
 
-// Sidecar says how the attention of a checkpoint is to be computed.
+// Sidecar says how the attention of a checkpoint, and the input of its down
+// projections, are to be computed.
 type Sidecar struct {
 	KV KVScheme
 	// KeyScales multiply keys after rotary embedding, before they are cached, and
 	// divide queries: by layer, (KVHeads*HeadDim), rope.PostScales. A layer that is
 	// nil has ones; nil altogether: all of them.
 	KeyScales [][]float32
-	// KScales and VScales are those of an FP8 cache by layer: e4m3(k·KeyScales / s).
-	// Of another format they are nil.
+	// KeyMeans and ValueMeans are taken off before rounding (smooth K and V,
+	// SageAttention2, arXiv 2411.10958; docs/methods.md 2.2, 2.3): by layer,
+	// (KVHeads*HeadDim), in the units of the cached channels, so k·KeyScales -
+	// KeyMeans and v - ValueMeans. A layer that is nil has zeros; nil altogether:
+	// all of them.
+	KeyMeans, ValueMeans [][]float32
+	// KScales and VScales are those of an FP8 cache by layer:
+	// e4m3((k·KeyScales - KeyMeans) / s). Of another format they are nil.
 	KScales, VScales []float32
+	// Down is [DownHadamard] where the input of every down projection is to be
+	// rotated, by smoothing.NewHadamard of as many channels or, where there is none,
+	// smoothing.BlockHadamard; "" where nothing is.
+	Down string
 }
+
+// DownHadamard is the rotation that Sidecar.Down names.
+const DownHadamard = "hadamard"
 
 // The bounds of package model: layers, and channels of a layer.
 const (
@@ -39,27 +53,30 @@ const (
 // EncodeSidecar returns the bytes of a safetensors file:
 //
 //	layers.L.key_scale   F32 [KVHeads*HeadDim]   where there are any
+//	layers.L.key_mean    F32 [KVHeads*HeadDim]   where there are any
+//	layers.L.value_mean  F32 [KVHeads*HeadDim]   where there are any
 //	layers.L.k_scale     F32 [1]                 FP8
 //	layers.L.v_scale     F32 [1]                 FP8
 //
-// with the scheme as JSON under quantize.attention, and the SHA-256 of that and the
-// data, in __metadata__. Equal sidecars give equal bytes. A scheme or scales that do
-// not fit each other are ErrOption, scales that are not positive and finite ErrInvalid.
+// with the scheme and Down as JSON under quantize.attention, and the SHA-256 of that
+// and the data, in __metadata__. Equal sidecars give equal bytes. A scheme, scales or
+// means that do not fit each other and an unknown rotation are ErrOption, scales that
+// are not positive and finite and means that are not finite ErrInvalid.
 func EncodeSidecar(s *Sidecar) ([]byte, error) {
 	if err := s.check(); err != nil {
 		return nil, err
 	}
 	x := indexOfSidecar(s)
 	if n := x.bytes(); n > maxSidecarBytes/2 {
-		return nil, badSidecar(fmt.Sprintf("%d bytes of scales", n), fmt.Sprintf("at most %d", maxSidecarBytes/2))
+		return nil, badSidecar(fmt.Sprintf("%d bytes of numbers", n), fmt.Sprintf("at most %d", maxSidecarBytes/2))
 	}
 	data := make([]byte, 0, x.bytes())
 	for _, part := range s.parts() {
-		for _, v := range part {
+		for _, v := range part.data {
 			data = binary.LittleEndian.AppendUint32(data, math.Float32bits(v))
 		}
 	}
-	head, err := x.header(data)
+	head, err := x.header(s.parts(), data)
 	if err != nil {
 		return nil, err
 	}
@@ -83,15 +100,15 @@ func ParseSidecar(data []byte) (*Sidecar, error) {
 		return nil, err
 	}
 	if want := x.bytes(); int64(len(body)) != want {
-		return nil, badSidecar(fmt.Sprintf("%d bytes of scales", len(body)), fmt.Sprint(want))
-	}
-	if again, err := x.header(body); err != nil || !bytes.Equal(again, head) {
-		return nil, badSidecar("a header or contents that were changed", "what its metadata and hash describe")
+		return nil, badSidecar(fmt.Sprintf("%d bytes of numbers", len(body)), fmt.Sprint(want))
 	}
 	s := x.empty()
+	if again, err := x.header(s.parts(), body); err != nil || !bytes.Equal(again, head) {
+		return nil, badSidecar("a header or contents that were changed", "what its metadata and hash describe")
+	}
 	for _, part := range s.parts() {
-		for i := range part {
-			part[i] = math.Float32frombits(binary.LittleEndian.Uint32(body))
+		for i := range part.data {
+			part.data[i] = math.Float32frombits(binary.LittleEndian.Uint32(body))
 			body = body[4:]
 		}
 	}
@@ -126,56 +143,6 @@ func ReadSidecar(dir string) (*Sidecar, error) {
 		return nil, fmt.Errorf("%s: %w", dir, err)
 	}
 	return s, nil
-}
-
-// check demands a scheme, the scales that it needs and no others.
-func (s *Sidecar) check() error {
-	if err := s.KV.check(); err != nil {
-		return err
-	}
-	option := func(found, wanted string) error {
-		return &fault.Error{Err: ErrOption, Where: SidecarPath, Found: found, Wanted: wanted}
-	}
-	layers := max(len(s.KeyScales), len(s.KScales))
-	switch fp8 := s.KV.Format == KVFP8; {
-	case fp8 != (len(s.KScales) > 0) || len(s.VScales) != len(s.KScales):
-		return option(fmt.Sprintf("a cache in %s with scales of %d and %d layers", s.KV.Format, len(s.KScales), len(s.VScales)), "both with fp8, else none")
-	case fp8 && s.KeyScales != nil && len(s.KeyScales) != len(s.KScales):
-		return option(fmt.Sprintf("%d layers of key scales, %d of cache scales", len(s.KeyScales), len(s.KScales)), "as many")
-	case layers > maxSidecarLayers:
-		return option(fmt.Sprintf("%d layers", layers), fmt.Sprintf("at most %d", maxSidecarLayers))
-	}
-	for layer, scales := range s.KeyScales {
-		if len(scales) > maxSidecarChannels {
-			return option(fmt.Sprintf("%d key scales in layer %d", len(scales), layer), fmt.Sprintf("at most %d", maxSidecarChannels))
-		}
-	}
-	x := indexOfSidecar(s)
-	for i, part := range s.parts() {
-		for j, v := range part {
-			if !(v >= 0x1p-126 && v <= math.MaxFloat32) {
-				return &fault.Error{
-					Err: ErrInvalid, Where: fmt.Sprintf("%s %s element %d", SidecarPath, x.tensors()[i].name, j),
-					Found: fmt.Sprint(v), Wanted: "a positive number that is normal in FP32",
-				}
-			}
-		}
-	}
-	return nil
-}
-
-// parts lists the scales in the order of the file.
-func (s *Sidecar) parts() [][]float32 {
-	var parts [][]float32
-	for _, scales := range s.KeyScales {
-		if len(scales) > 0 {
-			parts = append(parts, scales)
-		}
-	}
-	for layer := range s.KScales {
-		parts = append(parts, s.KScales[layer:layer+1], s.VScales[layer:layer+1])
-	}
-	return parts
 }
 
 func badSidecar(found, wanted string) error {

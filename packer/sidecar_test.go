@@ -19,7 +19,16 @@ func sidecars() map[string]*Sidecar {
 		"nothing":      {},
 		"int4":         {KV: KVScheme{Format: KVInt4, GroupSize: 32, Symmetric: true, FP8Queries: true}},
 		"int4, scaled": {KV: KVScheme{Format: KVInt4}, KeyScales: [][]float32{{1, 0.25, 3}, nil, {7, 0x1p-126, math.MaxFloat32}}},
-		"fp8":          {KV: KVScheme{Format: KVFP8}, KScales: []float32{0.5, 2}, VScales: []float32{3, 0.125}},
+		"rotated down": {Down: DownHadamard},
+		"int4, smooth": {
+			KV: KVScheme{Format: KVInt4}, KeyMeans: [][]float32{{0, -1.5}, nil}, ValueMeans: [][]float32{nil, {math.MaxFloat32, 0x1p-149}},
+			Down: DownHadamard,
+		},
+		"all": {
+			KV: KVScheme{Format: KVFP8}, KeyScales: [][]float32{nil, {2}}, KeyMeans: [][]float32{{-3}, nil},
+			ValueMeans: [][]float32{{4}, {5}}, KScales: []float32{0.5, 2}, VScales: []float32{3, 0.125}, Down: DownHadamard,
+		},
+		"fp8": {KV: KVScheme{Format: KVFP8}, KScales: []float32{0.5, 2}, VScales: []float32{3, 0.125}},
 		"fp8, scaled": {
 			KV: KVScheme{Format: KVFP8, FP8Queries: true}, KeyScales: [][]float32{nil, {2, 4}},
 			KScales: []float32{0.5, 2}, VScales: []float32{3, 0.125},
@@ -72,7 +81,7 @@ func TestSidecarRoundTrip(t *testing.T) {
 func TestSidecarIsSafetensors(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	for name, data := range map[string][]byte{"config.json": []byte("{}"), "model.safetensors": encoded(t, sidecars()["fp8, scaled"])} {
+	for name, data := range map[string][]byte{"config.json": []byte("{}"), "model.safetensors": encoded(t, sidecars()["all"])} {
 		if err := os.WriteFile(filepath.Join(dir, name), data, 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -91,8 +100,8 @@ func TestSidecarIsSafetensors(t *testing.T) {
 		got[name] = m.Data
 	}
 	want := map[string][]float32{
-		"layers.1.key_scale": {2, 4},
-		"layers.0.k_scale":   {0.5}, "layers.0.v_scale": {3}, "layers.1.k_scale": {2}, "layers.1.v_scale": {0.125},
+		"layers.1.key_scale": {2}, "layers.0.key_mean": {-3}, "layers.0.value_mean": {4}, "layers.1.value_mean": {5},
+		"layers.0.k_scale": {0.5}, "layers.0.v_scale": {3}, "layers.1.k_scale": {2}, "layers.1.v_scale": {0.125},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
@@ -102,7 +111,7 @@ func TestSidecarIsSafetensors(t *testing.T) {
 // No byte of a file can be changed, removed or added unnoticed.
 func TestParseSidecarNoticesEveryByte(t *testing.T) {
 	t.Parallel()
-	data := encoded(t, sidecars()["fp8, scaled"])
+	data := encoded(t, sidecars()["all"])
 	check := func(what string, at int, data []byte) {
 		t.Helper()
 		if _, err := ParseSidecar(data); !errors.Is(err, ErrInvalid) {
@@ -128,18 +137,23 @@ func TestSidecarRefuses(t *testing.T) {
 		s    Sidecar
 		want error
 	}{
-		"bad scheme":          {Sidecar{KV: KVScheme{Format: 7}}, ErrOption},
-		"fp8 without scales":  {Sidecar{KV: fp8}, ErrOption},
-		"one scale missing":   {Sidecar{KV: fp8, KScales: []float32{1, 1}, VScales: []float32{1}}, ErrOption},
-		"scales without fp8":  {Sidecar{KScales: []float32{1}, VScales: []float32{1}}, ErrOption},
-		"layers that differ":  {Sidecar{KV: fp8, KeyScales: [][]float32{{1}}, KScales: []float32{1, 1}, VScales: []float32{1, 1}}, ErrOption},
-		"too many layers":     {Sidecar{KeyScales: make([][]float32, 1<<12+1)}, ErrOption},
-		"too many channels":   {Sidecar{KeyScales: [][]float32{make([]float32, 1<<20+1)}}, ErrOption},
-		"zero":                {Sidecar{KeyScales: [][]float32{{1, 0}}}, ErrInvalid},
-		"negative":            {Sidecar{KeyScales: [][]float32{{-1}}}, ErrInvalid},
-		"subnormal":           {Sidecar{KeyScales: [][]float32{{0x1p-127}}}, ErrInvalid},
-		"not a number":        {Sidecar{KV: fp8, KScales: []float32{nan}, VScales: []float32{1}}, ErrInvalid},
-		"infinite last scale": {Sidecar{KV: fp8, KScales: []float32{1}, VScales: []float32{float32(math.Inf(1))}}, ErrInvalid},
+		"bad scheme":            {Sidecar{KV: KVScheme{Format: 7}}, ErrOption},
+		"fp8 without scales":    {Sidecar{KV: fp8}, ErrOption},
+		"one scale missing":     {Sidecar{KV: fp8, KScales: []float32{1, 1}, VScales: []float32{1}}, ErrOption},
+		"scales without fp8":    {Sidecar{KScales: []float32{1}, VScales: []float32{1}}, ErrOption},
+		"layers that differ":    {Sidecar{KV: fp8, KeyScales: [][]float32{{1}}, KScales: []float32{1, 1}, VScales: []float32{1, 1}}, ErrOption},
+		"too many layers":       {Sidecar{KeyScales: make([][]float32, 1<<12+1)}, ErrOption},
+		"too many channels":     {Sidecar{KeyScales: [][]float32{make([]float32, 1<<20+1)}}, ErrOption},
+		"zero":                  {Sidecar{KeyScales: [][]float32{{1, 0}}}, ErrInvalid},
+		"negative":              {Sidecar{KeyScales: [][]float32{{-1}}}, ErrInvalid},
+		"subnormal":             {Sidecar{KeyScales: [][]float32{{0x1p-127}}}, ErrInvalid},
+		"not a number":          {Sidecar{KV: fp8, KScales: []float32{nan}, VScales: []float32{1}}, ErrInvalid},
+		"means of fewer layers": {Sidecar{KeyScales: make([][]float32, 2), ValueMeans: make([][]float32, 1)}, ErrOption},
+		"means beside fp8":      {Sidecar{KV: fp8, KeyMeans: make([][]float32, 2), KScales: []float32{1}, VScales: []float32{1}}, ErrOption},
+		"mean not a number":     {Sidecar{KeyMeans: [][]float32{{1, nan}}}, ErrInvalid},
+		"infinite mean":         {Sidecar{ValueMeans: [][]float32{{float32(math.Inf(-1))}}}, ErrInvalid},
+		"unknown rotation":      {Sidecar{Down: "Hadamard"}, ErrOption},
+		"infinite last scale":   {Sidecar{KV: fp8, KScales: []float32{1}, VScales: []float32{float32(math.Inf(1))}}, ErrInvalid},
 	} {
 		if _, err := EncodeSidecar(&c.s); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v", name, err)
@@ -155,12 +169,19 @@ func TestSidecarRefuses(t *testing.T) {
 		"scheme in pieces":   {Version: 1, KeyScales: []int{}, KV: KVScheme{GroupSize: 32}},
 		"fp8 without scales": {Version: 1, KeyScales: []int{}, KV: fp8},
 		"null for a list":    {Version: 1},
+		"negative means":     {Version: 1, KeyScales: []int{}, KeyMeans: []int{-1}},
+		"huge means":         {Version: 1, KeyScales: []int{}, ValueMeans: []int{1 << 40}},
+		"unknown rotation":   {Version: 1, KeyScales: []int{}, Down: "turned"},
 	} {
 		var body []byte
 		if len(x.KeyScales) == 1 && x.KeyScales[0] == 2 {
 			body = make([]byte, 8)
 		}
-		head, err := x.header(body)
+		var parts []sidecarPart
+		if body != nil {
+			parts = x.empty().parts()
+		}
+		head, err := x.header(parts, body)
 		if err != nil {
 			t.Fatal(err)
 		}

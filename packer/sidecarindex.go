@@ -19,29 +19,43 @@ const (
 // sidecarIndex is what a sidecar holds, without the numbers. The header of the
 // file follows from it and the data, so a reader rebuilds and compares it.
 type sidecarIndex struct {
-	Version   int      `json:"version"`
-	KV        KVScheme `json:"kv"`
-	KeyScales []int    `json:"key_scales"` // channels by layer; 0: ones
-	FP8Layers int      `json:"fp8_layers"` // layers with k_scale and v_scale
+	Version    int      `json:"version"`
+	KV         KVScheme `json:"kv"`
+	KeyScales  []int    `json:"key_scales"`            // channels by layer; 0: ones
+	KeyMeans   []int    `json:"key_means,omitempty"`   // channels by layer; 0: zeros
+	ValueMeans []int    `json:"value_means,omitempty"` // channels by layer; 0: zeros
+	FP8Layers  int      `json:"fp8_layers"`            // layers with k_scale and v_scale
+	Down       string   `json:"down,omitempty"`        // Sidecar.Down
+}
+
+// channels are the counts of Sidecar.channelLists, in its order.
+func (x *sidecarIndex) channels() []*[]int {
+	return []*[]int{&x.KeyScales, &x.KeyMeans, &x.ValueMeans}
 }
 
 func indexOfSidecar(s *Sidecar) *sidecarIndex {
-	x := &sidecarIndex{Version: sidecarVersion, KV: s.KV, KeyScales: []int{}, FP8Layers: len(s.KScales)}
-	for _, scales := range s.KeyScales {
-		x.KeyScales = append(x.KeyScales, len(scales))
+	x := &sidecarIndex{Version: sidecarVersion, KV: s.KV, KeyScales: []int{}, FP8Layers: len(s.KScales), Down: s.Down}
+	counts := x.channels()
+	for i, list := range s.channelLists() {
+		for _, channels := range *list.layers {
+			*counts[i] = append(*counts[i], len(channels))
+		}
 	}
 	return x
 }
 
 // empty allocates the sidecar that x describes.
 func (x *sidecarIndex) empty() *Sidecar {
-	s := &Sidecar{KV: x.KV}
-	if len(x.KeyScales) > 0 {
-		s.KeyScales = make([][]float32, len(x.KeyScales))
-	}
-	for layer, n := range x.KeyScales {
-		if n > 0 {
-			s.KeyScales[layer] = make([]float32, n)
+	s := &Sidecar{KV: x.KV, Down: x.Down}
+	counts := x.channels()
+	for i, list := range s.channelLists() {
+		if len(*counts[i]) > 0 {
+			*list.layers = make([][]float32, len(*counts[i]))
+		}
+		for layer, n := range *counts[i] {
+			if n > 0 {
+				(*list.layers)[layer] = make([]float32, n)
+			}
 		}
 	}
 	if x.FP8Layers > 0 {
@@ -50,36 +64,20 @@ func (x *sidecarIndex) empty() *Sidecar {
 	return s
 }
 
-type sidecarTensor struct {
-	name     string
-	elements int
-}
-
-// tensors lists the file's tensors in the order of their data.
-func (x *sidecarIndex) tensors() []sidecarTensor {
-	var list []sidecarTensor
-	for layer, n := range x.KeyScales {
-		if n > 0 {
-			list = append(list, sidecarTensor{fmt.Sprintf("layers.%d.key_scale", layer), n})
-		}
-	}
-	for layer := range x.FP8Layers {
-		list = append(list, sidecarTensor{fmt.Sprintf("layers.%d.k_scale", layer), 1}, sidecarTensor{fmt.Sprintf("layers.%d.v_scale", layer), 1})
-	}
-	return list
-}
-
-// bytes is the size of the data; the limits of parseSidecarIndex keep it below 2^35.
+// bytes is the size of the data; the limits of parseSidecarIndex keep it below 2^36.
 func (x *sidecarIndex) bytes() int64 {
 	total := 8 * int64(x.FP8Layers)
-	for _, n := range x.KeyScales {
-		total += 4 * int64(n)
+	for _, counts := range x.channels() {
+		for _, n := range *counts {
+			total += 4 * int64(n)
+		}
 	}
 	return total
 }
 
-// header returns the length and the JSON of the file's header.
-func (x *sidecarIndex) header(data []byte) ([]byte, error) {
+// header returns the length and the JSON of the file's header, given the tensors of
+// [Sidecar.parts] and their data.
+func (x *sidecarIndex) header(parts []sidecarPart, data []byte) ([]byte, error) {
 	index, err := json.Marshal(x)
 	if err != nil {
 		return nil, fmt.Errorf("sidecar: %w", err)
@@ -97,9 +95,10 @@ func (x *sidecarIndex) header(data []byte) ([]byte, error) {
 	b.Write(make([]byte, 8))
 	fmt.Fprintf(&b, `{"__metadata__":%s`, metadata)
 	at := 0
-	for _, t := range x.tensors() {
-		fmt.Fprintf(&b, `,"%s":{"dtype":"F32","shape":[%d],"data_offsets":[%d,%d]}`, t.name, t.elements, at, at+4*t.elements)
-		at += 4 * t.elements
+	for _, part := range parts {
+		n := len(part.data)
+		fmt.Fprintf(&b, `,"%s":{"dtype":"F32","shape":[%d],"data_offsets":[%d,%d]}`, part.name, n, at, at+4*n)
+		at += 4 * n
 	}
 	b.WriteByte('}')
 	for b.Len()%8 != 0 {
@@ -133,12 +132,20 @@ func parseSidecarIndex(head []byte) (*sidecarIndex, error) {
 	if x.Version != sidecarVersion {
 		return nil, badSidecar(fmt.Sprintf("version %d", x.Version), fmt.Sprintf("version %d", sidecarVersion))
 	}
-	if x.KeyScales == nil || len(x.KeyScales) > maxSidecarLayers || x.FP8Layers < 0 || x.FP8Layers > maxSidecarLayers {
-		return nil, badSidecar(fmt.Sprintf("%d and %d layers", len(x.KeyScales), x.FP8Layers), fmt.Sprintf("two numbers, at most %d", maxSidecarLayers))
+	if x.KeyScales == nil {
+		return nil, badSidecar("no list of key_scales", "one")
 	}
-	for layer, n := range x.KeyScales {
-		if n < 0 || n > maxSidecarChannels {
-			return nil, badSidecar(fmt.Sprintf("%d key scales in layer %d", n, layer), fmt.Sprintf("0 to %d", maxSidecarChannels))
+	if x.FP8Layers < 0 || x.FP8Layers > maxSidecarLayers {
+		return nil, badSidecar(fmt.Sprintf("%d layers of fp8", x.FP8Layers), fmt.Sprintf("0 to %d", maxSidecarLayers))
+	}
+	for _, counts := range x.channels() {
+		if n := len(*counts); n > maxSidecarLayers {
+			return nil, badSidecar(fmt.Sprintf("%d layers", n), fmt.Sprintf("at most %d", maxSidecarLayers))
+		}
+		for layer, n := range *counts {
+			if n < 0 || n > maxSidecarChannels {
+				return nil, badSidecar(fmt.Sprintf("%d channels in layer %d", n, layer), fmt.Sprintf("0 to %d", maxSidecarChannels))
+			}
 		}
 	}
 	return x, nil

@@ -143,7 +143,8 @@ func (s *scaler) cacheScales(layer int, stats *calibrate.Stats) {
 		for c, m := range v.Mean() {
 			value[c] = float32(m * values[c])
 		}
-		_, _ = key, value
+		s.sidecar.KeyMeans = append(s.sidecar.KeyMeans, key)
+		s.sidecar.ValueMeans = append(s.sidecar.ValueMeans, value)
 	}
 }
 

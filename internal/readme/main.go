@@ -12,14 +12,22 @@ const (
 )
 
 func main() {
-	if err := rewrite("README.md", "testdata/results"); err != nil {
+	const dir = "testdata/results"
+	err := rewrite("README.md", dir, render)
+	if err == nil {
+		err = rewrite("docs/accuracy.md", dir, methods)
+	}
+	if err == nil {
+		err = rewrite("docs/gpu.md", dir, allGPU)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "readme:", err)
 		os.Exit(1)
 	}
 }
 
-// rewrite puts the table of the results in dir between the markers of file.
-func rewrite(file, dir string) error {
+// rewrite puts what render makes of the results in dir between the markers of file.
+func rewrite(file, dir string, render func(dir string) ([]byte, error)) error {
 	old, err := os.ReadFile(file)
 	if err != nil {
 		return err

@@ -1,7 +1,6 @@
 package kerneltest
 
 import (
-	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -35,16 +34,23 @@ var cacheSchemes = func() []packer.KVScheme {
 	return all
 }()
 
-// cacheKinds are the kinds of all kernels and rows of exact ties: a quotient by
-// any other way than a division leaves them.
+// cacheKinds are the kinds of all kernels, rows of exact ties, which a quotient by
+// any other way than a division leaves, and rows whose range is as small as the
+// FP16 step at their distance from zero, so that codes are clamped at both ends.
 var cacheKinds = append(slices.Clone(kinds),
 	kind{"symmetric ties", func(r *rand.Rand, row []float32) {
 		s := math.Ldexp(float64(8+r.IntN(8)), r.IntN(14)-9) // an E4M3 value
 		ties(r, row, s, []float64{7, -7})
 	}},
 	kind{"asymmetric ties", func(r *rand.Rand, row []float32) {
-		s := math.Ldexp(float64(128+r.IntN(128)), r.IntN(40)-30) // a BF16 value
+		s := math.Ldexp(float64(1024+r.IntN(1024)), r.IntN(26)-24) // a normal FP16 value, and 8s too
 		ties(r, row, s, []float64{-8, 7})
+	}},
+	kind{"narrow", func(r *rand.Rand, row []float32) {
+		at, width := math.Ldexp(r.NormFloat64(), r.IntN(16)), math.Ldexp(1, -8-r.IntN(5))
+		for i := range row {
+			row[i] = float32(at * (1 + width*r.Float64()))
+		}
 	}},
 )
 
@@ -70,8 +76,8 @@ func RunCache(t *testing.T, newCache CacheMaker) {
 			if scheme.Validate(c.HeadDim) != nil {
 				continue
 			}
-			for _, scaled := range []bool{false, true} {
-				s := cacheSidecar(scheme, c, scaled)
+			for _, contents := range cacheContents(scheme) {
+				s := cacheSidecar(scheme, c, contents)
 				got, err := newCache(scheme, s, c)
 				if err != nil {
 					t.Fatalf("%v, %v: %v", shape, scheme, err)
@@ -87,7 +93,7 @@ func RunCache(t *testing.T, newCache CacheMaker) {
 					if k.name == "normal" {
 						rows = 150 // several workers
 					}
-					name := fmt.Sprintf("%d rows, heads %v, %v, scaled %t, %s", rows, shape, scheme, scaled, k.name)
+					name := fmt.Sprintf("%d rows, heads %v, %v, %s, %s", rows, shape, scheme, contents, k.name)
 					x := newCacheCase(number, rows, c, k)
 					y := newCacheCase(number, rows, c, k)
 					got(layer, x.q.Matrix, x.k.Matrix, x.v.Matrix)
@@ -106,16 +112,36 @@ func RunCache(t *testing.T, newCache CacheMaker) {
 	runCacheRefused(t, newCache)
 }
 
-// cacheSidecar has key scales in layer 1 only, far from a power of two and from one.
-func cacheSidecar(scheme packer.KVScheme, c *model.Config, scaled bool) *packer.Sidecar {
+// cacheContents names what a sidecar of the scheme may hold.
+func cacheContents(scheme packer.KVScheme) []string {
+	if scheme.Format == packer.KVFP8 {
+		return []string{"plain", "smooth values"}
+	}
+	return []string{"plain", "scaled", "smooth"}
+}
+
+// cacheSidecar has numbers far from a power of two and from one. Scaled: key scales
+// in layer 1 only. Smooth: those, key means in both layers, and value means, which
+// smooth values has alone, in layer 0 only.
+func cacheSidecar(scheme packer.KVScheme, c *model.Config, contents string) *packer.Sidecar {
 	r := seeded(17)
-	s := &packer.Sidecar{KV: scheme}
-	if scaled {
-		s.KeyScales = make([][]float32, c.Layers)
-		s.KeyScales[1] = make([]float32, c.KVHeads*c.HeadDim)
-		for i := range s.KeyScales[1] {
-			s.KeyScales[1][i] = float32(math.Exp(2 * r.NormFloat64()))
+	channels := func(f func() float64) []float32 {
+		x := make([]float32, c.KVHeads*c.HeadDim)
+		for i := range x {
+			x[i] = float32(f())
 		}
+		return x
+	}
+	s := &packer.Sidecar{KV: scheme}
+	if contents == "scaled" || contents == "smooth" {
+		s.KeyScales = make([][]float32, c.Layers)
+		s.KeyScales[1] = channels(func() float64 { return math.Exp(2 * r.NormFloat64()) })
+	}
+	if contents == "smooth" {
+		s.KeyMeans = [][]float32{channels(r.NormFloat64), channels(r.NormFloat64)}
+	}
+	if contents == "smooth" || contents == "smooth values" {
+		s.ValueMeans = [][]float32{channels(r.NormFloat64), nil}
 	}
 	if scheme.Format == packer.KVFP8 {
 		for range c.Layers {
@@ -156,7 +182,7 @@ func runCacheConcurrent(t *testing.T, newCache CacheMaker) {
 	t.Helper()
 	c := &model.Config{Layers: 2, Heads: 4, KVHeads: 2, HeadDim: 64}
 	scheme := packer.KVScheme{Format: packer.KVInt4, GroupSize: 32, FP8Queries: true}
-	s := cacheSidecar(scheme, c, true)
+	s := cacheSidecar(scheme, c, "smooth")
 	got, err := newCache(scheme, s, c)
 	if err != nil {
 		t.Fatal(err)
@@ -180,33 +206,5 @@ func runCacheConcurrent(t *testing.T, newCache CacheMaker) {
 		equal(t, name, x[i].q, y.q)
 		equal(t, name, x[i].k, y.k)
 		equal(t, name, x[i].v, y.v)
-	}
-}
-
-func runCacheRefused(t *testing.T, newCache CacheMaker) {
-	t.Helper()
-	c := &model.Config{Layers: 2, Heads: 2, KVHeads: 2, HeadDim: 64}
-	int4, fp8 := packer.KVScheme{Format: packer.KVInt4}, packer.KVScheme{Format: packer.KVFP8}
-	ones, nan := []float32{1, 1}, float32(math.NaN())
-	for name, b := range map[string]struct {
-		scheme packer.KVScheme
-		s      *packer.Sidecar
-		want   error
-	}{
-		"group that does not divide": {packer.KVScheme{Format: packer.KVInt4, GroupSize: 48}, nil, packer.ErrOption},
-		"fp8 without scales":         {fp8, nil, packer.ErrInvalid},
-		"fp8 of fewer layers":        {fp8, &packer.Sidecar{KScales: ones[:1], VScales: ones[:1]}, packer.ErrInvalid},
-		"values without scales":      {fp8, &packer.Sidecar{KScales: ones}, packer.ErrInvalid},
-		"scale of zero":              {fp8, &packer.Sidecar{KScales: ones, VScales: []float32{1, 0}}, packer.ErrInvalid},
-		"key scales of other layers": {int4, &packer.Sidecar{KeyScales: make([][]float32, 3)}, packer.ErrInvalid},
-		"key scales of other heads":  {int4, &packer.Sidecar{KeyScales: [][]float32{nil, make([]float32, 64)}}, packer.ErrInvalid},
-		"key scale not a number":     {int4, &packer.Sidecar{KeyScales: [][]float32{nil, append(make([]float32, 127), nan)}}, packer.ErrInvalid},
-	} {
-		if _, err := newCache(b.scheme, b.s, c); !errors.Is(err, b.want) {
-			t.Errorf("%s: error %v, want %v", name, err, b.want)
-		}
-	}
-	if f, err := newCache(packer.KVScheme{}, nil, c); f != nil || err != nil {
-		t.Errorf("a cache that keeps everything: function %t, error %v", f != nil, err)
 	}
 }

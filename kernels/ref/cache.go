@@ -10,9 +10,12 @@ import (
 // NewCache is the twin of kernels.NewCache: every group is encoded and decoded
 // by the codecs of package packer.
 //
-//	k[h,c] = decode(encode(k[h,:]·κ[h,:]))[c] / κ[h,c]      κ: KeyScales, 1 where there are none
-//	v[h,c] = decode(encode(v[h,:]))[c]
-//	q[h,c] = decode(encode(q[h,:] / κ[g,:]))[c]·κ[g,c]      FP8Queries; g = h/(Heads/KVHeads)
+//	k[h,c] = (decode(encode(k[h,:]·κ[h,:] - μ[h,:]))[c] + μ[h,c]) / κ[h,c]      κ, μ: KeyScales, KeyMeans
+//	v[h,c] = decode(encode(v[h,:] - ν[h,:]))[c] + ν[h,c]                        ν: ValueMeans
+//	q[h,c] = decode(encode(q[h,:] / κ[g,:]))[c]·κ[g,c]                          FP8Queries; g = h/(Heads/KVHeads)
+//
+// Where a layer has no scales κ is 1, where it has no means nothing is subtracted or
+// added.
 func NewCache(scheme packer.KVScheme, s *packer.Sidecar, c *model.Config) (func(layer int, q, k, v tensor.Matrix), error) {
 	if err := kernels.CheckCache(scheme, s, c); err != nil {
 		return nil, err
@@ -32,19 +35,17 @@ func NewCache(scheme packer.KVScheme, s *packer.Sidecar, c *model.Config) (func(
 				kappa[i] = s.KeyScales[layer][i]
 			}
 		}
+		keyMeans, valueMeans := means(s.KeyMeans, layer), means(s.ValueMeans, layer)
 		for m := range k.Rows {
-			for h := range c.KVHeads {
-				head, kap := k.Row(m)[h*d:(h+1)*d], kappa[h*d:(h+1)*d]
-				scaled := make([]float32, d)
-				for i := range head {
-					scaled[i] = head[i] * kap[i]
-				}
-				cached(scheme, scaled, s.KScales, layer)
-				for i := range head {
-					head[i] = scaled[i] / kap[i]
-				}
-				cached(scheme, v.Row(m)[h*d:(h+1)*d], s.VScales, layer)
+			key, value := k.Row(m), v.Row(m)
+			for i := range key {
+				key[i] *= kappa[i]
 			}
+			smoothed(scheme, key, keyMeans, d, s.KScales, layer)
+			for i := range key {
+				key[i] /= kappa[i]
+			}
+			smoothed(scheme, value, valueMeans, d, s.VScales, layer)
 			for h := range c.Heads {
 				if !scheme.FP8Queries {
 					continue
@@ -64,6 +65,28 @@ func NewCache(scheme packer.KVScheme, s *packer.Sidecar, c *model.Config) (func(
 	}, nil
 }
 
+// means are those of a layer, nil where there are none.
+func means(list [][]float32, layer int) []float32 {
+	if list == nil {
+		return nil
+	}
+	return list[layer]
+}
+
+// smoothed replaces the heads of a token, d channels each, by what the cache keeps of
+// them without their means, and the means.
+func smoothed(scheme packer.KVScheme, x, means []float32, d int, stored []float32, layer int) {
+	for i := range means {
+		x[i] -= means[i]
+	}
+	for from := 0; from < len(x); from += d {
+		cached(scheme, x[from:from+d], stored, layer)
+	}
+	for i := range means {
+		x[i] += means[i]
+	}
+}
+
 // cached replaces a head by what the cache keeps of it.
 func cached(scheme packer.KVScheme, head, stored []float32, layer int) {
 	group := scheme.Group(len(head))
@@ -79,8 +102,8 @@ func cached(scheme packer.KVScheme, head, stored []float32, layer int) {
 			packer.DecodeKV4(x, codes, packer.EncodeKV4(codes, x))
 		default:
 			codes := make([]uint8, group)
-			scale, zero := packer.EncodeKV4Asymmetric(codes, x)
-			packer.DecodeKV4Asymmetric(x, codes, scale, zero)
+			scale, offset := packer.EncodeKV4Asymmetric(codes, x)
+			packer.DecodeKV4Asymmetric(x, codes, scale, offset)
 		}
 	}
 }

@@ -1,0 +1,63 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+)
+
+// gpuResults is testdata/results/gpu.json, written by kernels/cuda/mkresults.
+type gpuResults struct {
+	Date, Commit, Command, Device, Torch string
+	Rows                                 []struct {
+		M, N, K           int
+		Floor, Exact, LUT float64            // microseconds
+		Baselines         map[string]float64 // microseconds
+	}
+}
+
+const gpuHead = "| N x K | M | exact: us, TFLOP/s | lut: us, TFLOP/s | weight at read bandwidth, us | cuBLAS bf16 | FP8 per tensor | FP8 per token | exact / best FP8 | lut / best FP8 |\n" +
+	"|---|---|---|---|---|---|---|---|---|---|\n"
+
+// summaryTokens are the rows of the README; docs/gpu.md has all.
+var summaryTokens = []int{1, 16, 64, 256, 4096}
+
+// allGPU gives the table of docs/gpu.md.
+func allGPU(dir string) ([]byte, error) { return gpuTable(dir, nil) }
+
+// gpuTable gives the table of the GPU's products with those numbers of tokens, all
+// if there are none; it is empty where nothing was measured.
+func gpuTable(dir string, tokens []int) ([]byte, error) {
+	data, err := os.ReadFile(filepath.Join(dir, "gpu.json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var r gpuResults
+	if err := json.Unmarshal(data, &r); err != nil {
+		return nil, fmt.Errorf("gpu.json: %w", err)
+	}
+	var b bytes.Buffer
+	b.WriteString(gpuHead)
+	for _, p := range r.Rows {
+		if tokens != nil && !slices.Contains(tokens, p.M) {
+			continue
+		}
+		flop := 2 * float64(p.M) * float64(p.N) * float64(p.K) / 1e6
+		tensor, token := p.Baselines["cublaslt_fp8_tensor"], p.Baselines["cublaslt_fp8_token"]
+		best := min(tensor, token)
+		fmt.Fprintf(&b, "| %dx%d | %d | %.1f, %.0f | %.1f, %.0f | %.1f | %.1f | %.1f | %.1f | %.2fx | %.2fx |\n", p.N, p.K, p.M,
+			p.Exact, flop/p.Exact, p.LUT, flop/p.LUT, p.Floor, p.Baselines["cublas_bf16"], tensor, token, best/p.Exact, best/p.LUT)
+	}
+	fmt.Fprintf(&b, "\nINT4 weights in groups of 128 with codes -8..7, E4M3 activations, BF16 out: `%s`, %s, PyTorch %s, %s, commit %s. Medians over CUDA graphs, random data, weights\n"+
+		"rotated out of the L2 cache; products of more than 1e11 operations after 0.1 s of the same work, under the card's power limit. The last columns are speed-ups.\n",
+		r.Command, r.Device, r.Torch, r.Date, r.Commit)
+	return b.Bytes(), nil
+}

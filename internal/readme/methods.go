@@ -1,0 +1,72 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+)
+
+// comparison is one methods-NAME.json: methods side by side on one model.
+type comparison struct {
+	Model, Text, Date, Commit, Machine string
+	Windows, Window                    int
+	Perplexity                         float64
+	Methods                            []method
+}
+
+type method struct {
+	Name, Recipe, Flags string
+	Seconds             float64
+	PeakRSS             float64 `json:"peak_rss_bytes"`
+	BytesOut            float64 `json:"bytes_out"`
+	Readings            []struct {
+		Arithmetic string
+		LnRatio    float64 `json:"ln_ppl_ratio"`
+		KLMean     float64 `json:"kl_mean"`
+		Top1       float64 `json:"top1_agreement"`
+	}
+}
+
+// methods gives the tables of docs/accuracy.md.
+func methods(dir string) ([]byte, error) {
+	files, err := filepath.Glob(filepath.Join(dir, "methods-*.json"))
+	if err != nil {
+		return nil, err
+	}
+	slices.Sort(files)
+	var out bytes.Buffer
+	for _, name := range files {
+		data, err := os.ReadFile(name)
+		if err != nil {
+			return nil, err
+		}
+		var c comparison
+		if err := json.Unmarshal(data, &c); err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		c.table(&out)
+	}
+	return out.Bytes(), nil
+}
+
+func (c *comparison) table(w *bytes.Buffer) {
+	fmt.Fprintf(w, "### %s, %d windows\n\n", c.Model, c.Windows)
+	fmt.Fprintf(w, "bf16 perplexity %.4f. `testdata/results/methods.sh` on %s, windows of %d tokens; %s, %s, commit %s.\n\n",
+		c.Perplexity, c.Text, c.Window, c.Machine, c.Date, c.Commit)
+	w.WriteString("| method | recipe, flags | reading | perplexity / bf16 | KL | top-1 | quantize: s, GB resident | MB |\n|---|---|---|---|---|---|---|---|\n")
+	for _, m := range c.Methods {
+		for i, r := range m.Readings {
+			label, cost := "", " | "
+			if i == 0 {
+				label = m.Name
+				cost = fmt.Sprintf("%.0f, %.2f | %.1f", m.Seconds, m.PeakRSS/1e9, m.BytesOut/1e6)
+			}
+			fmt.Fprintf(w, "| %s | %s %s | %s | %.4f | %.4f | %.3f | %s |\n", label, m.Recipe, m.Flags, r.Arithmetic, math.Exp(r.LnRatio), r.KLMean, r.Top1, cost)
+		}
+	}
+	w.WriteString("\n")
+}
