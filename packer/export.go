@@ -29,6 +29,7 @@ type ExportOptions struct {
 	// group size already chosen. w may be overwritten.
 	Quantize func(ctx context.Context, module string, w tensor.Matrix, o Int4Options) (Weight, Layer, error)
 
+	Private    string                                // why no runtime but this program's own may run the result; "": others may
 	Files      map[string][]byte                     // further files of the output, by path
 	Notes      []string                              // for the user and the manifest, before Export's own
 	Recipe     string                                // its text, for the manifest

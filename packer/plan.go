@@ -68,6 +68,10 @@ func planExport(r *checkpoint.Reader, o *ExportOptions) (*exportPlan, error) {
 	if err := p.list(r, o); err != nil {
 		return nil, err
 	}
+	if o.Private != "" {
+		p.notes = append(p.notes, "no other runtime: "+o.Private)
+		return p, nil
+	}
 	p.notes = append(p.notes, Runtimes(p.scheme, p.group, p.linears)...)
 	return p, nil
 }

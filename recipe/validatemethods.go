@@ -104,7 +104,7 @@ func (k KV) validate(bad report) {
 			bad("kv.smooth", "true", "format: int4", "no runtime takes means off an FP8 cache; remove the line")
 		}
 		if k.Symmetric {
-			bad("kv.symmetric", "true", "format: int4", "only INT4 has zero points; remove the line")
+			bad("kv.symmetric", "true", "format: int4", "only INT4 has offsets; remove the line")
 		}
 		return
 	}

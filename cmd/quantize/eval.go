@@ -68,7 +68,7 @@ of vLLM's kernel, and exact, the products q*scale that transformers forms.
 	c.Flags().StringVar(&o.base, "base", "", "full-precision checkpoint to compare with")
 	c.Flags().IntVar(&o.window, "window", 0, "tokens of a window (default 2048, or the trained context if that is less)")
 	c.Flags().IntVar(&o.windows, "windows", 0, "the first so many windows (default all)")
-	c.Flags().StringSliceVar(&o.arithmetic, "arithmetic", nil, "only these readings: lut, exact, weight-only")
+	c.Flags().StringSliceVar(&o.arithmetic, "arithmetic", nil, "only these readings of W4A8 checkpoints: lut, exact, weight-only")
 	return c
 }
 
@@ -91,7 +91,11 @@ func (e *env) evaluate(ctx context.Context, dirs []string, o evalOptions) (*eval
 			return nil, err
 		}
 		defer l.close()
-		readings, err := l.candidates(dir, o.arithmetic)
+		wanted := o.arithmetic
+		if len(dirs) > 1 && l.scheme() != "w4a8" {
+			wanted = nil // beside others that have readings to choose from
+		}
+		readings, err := l.candidates(dir, wanted)
 		if err != nil {
 			return nil, err
 		}

@@ -9,7 +9,6 @@ import (
 	"quantize/kernels/cpu"
 	"quantize/model"
 	"quantize/packer"
-	"quantize/smoothing"
 )
 
 // loaded is an open checkpoint of a known architecture.
@@ -55,25 +54,29 @@ func (l *loaded) model(a packer.Arithmetic) (*model.Model, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", l.reader.Dir(), err)
 	}
-	run, err := l.runtime(sidecar, nil)
+	run, err := l.runtime(sidecar)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", l.reader.Dir(), err)
 	}
 	return m.WithRuntime(run), nil
 }
 
-// runtime is the work between the linears that a sidecar, nil for none, and a
-// rotation of down's input, nil for none, ask for.
-func (l *loaded) runtime(sidecar *packer.Sidecar, down *smoothing.Hadamard) (model.Runtime, error) {
+// runtime is the work between the linears that a sidecar asks for; nil: none.
+func (l *loaded) runtime(sidecar *packer.Sidecar) (model.Runtime, error) {
 	var run model.Runtime
-	if sidecar != nil {
-		var err error
-		if run.Cache, err = kernels.NewCache(sidecar.KV, sidecar, l.config); err != nil {
+	if sidecar == nil {
+		return run, nil
+	}
+	var err error
+	if run.Cache, err = kernels.NewCache(sidecar.KV, sidecar, l.config); err != nil {
+		return run, err
+	}
+	if sidecar.Down == packer.DownHadamard {
+		h, err := hadamardOf(l.config.Intermediate)
+		if err != nil {
 			return run, err
 		}
-	}
-	if down != nil {
-		run.DownIn = l.compute.Hadamard(down)
+		run.DownIn = l.compute.Hadamard(h)
 	}
 	return run, nil
 }

@@ -136,6 +136,15 @@ func exportOptions(cfg *model.Config, r *recipe.Recipe) (packer.ExportOptions, e
 	if unused := r.UnusedIgnores(modules); len(unused) > 0 {
 		return o, fmt.Errorf("recipe %s: %w: ignore: %q matches no linear of this model, for example %s", r.Name, recipe.ErrInvalid, unused[0], modules[min(1, len(modules)-1)])
 	}
+	bad := packer.FusedFaults(modules[1:], func(module string) string {
+		if r.Ignored(module) {
+			return ""
+		}
+		return "quantized"
+	})
+	if len(bad) > 0 {
+		return o, fmt.Errorf("recipe %s: %w: ignore: %s", r.Name, recipe.ErrInvalid, bad[0])
+	}
 	return o, nil
 }
 
@@ -153,7 +162,7 @@ func (e *env) prepare(ctx context.Context, l *loaded, j job, o *packer.ExportOpt
 	if err != nil {
 		return err
 	}
-	o.Notes = t.notes
+	o.Notes, o.Private = t.notes, t.private
 	if t.sidecar != nil {
 		data, err := packer.EncodeSidecar(t.sidecar)
 		if err != nil {
@@ -168,7 +177,7 @@ func (e *env) prepare(ctx context.Context, l *loaded, j job, o *packer.ExportOpt
 	}
 	switch {
 	case j.recipe.Weights.Rounding == recipe.GPTQ:
-		target, err := l.runtime(t.sidecar, t.down)
+		target, err := l.runtime(t.sidecar)
 		if err != nil {
 			return err
 		}
@@ -183,6 +192,9 @@ func (e *env) prepare(ctx context.Context, l *loaded, j job, o *packer.ExportOpt
 			return err
 		}
 		o.Quantize = weighted(l.config, stats)
+	}
+	if t.clips != nil {
+		o.Quantize = clipped(t.clips, o.Quantize)
 	}
 	return nil
 }

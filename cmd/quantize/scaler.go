@@ -22,8 +22,10 @@ type scaler struct {
 	plan    *smoothing.Plan // nil: none
 	weights *model.Folded   // with everything before plan
 	sidecar *packer.Sidecar
-	factors []float64 // of the layer's keys, folded before rotary embedding; nil: ones
-	post    []float32 // and applied after it; nil: ones
+	factors []float64         // of the layer's keys, folded before rotary embedding; nil: ones
+	post    []float32         // and applied after it; nil: ones
+	all     []model.Transform // with plan
+	clips   map[string]*smoothing.Clipping
 	choices []smoothing.Choice
 	group   int // group size of the weights
 }
@@ -85,7 +87,10 @@ func (s *scaler) smooth(layer int, stats *calibrate.Stats) error {
 	if err != nil {
 		return err
 	}
-	return s.plan.Set(layer, scales)
+	if err := s.plan.Set(layer, scales); err != nil || !s.recipe.Smoothing.Clip {
+		return err
+	}
+	return s.clip(layer, stats)
 }
 
 func (s *scaler) ropeScales(layer int, stats *calibrate.Stats) error {

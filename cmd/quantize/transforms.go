@@ -19,6 +19,8 @@ type transforms struct {
 	list    []model.Transform // in the order of methods.md 10.1
 	sidecar *packer.Sidecar   // nil: the runtime's own attention
 	down    *smoothing.Hadamard
+	clips   map[string]*smoothing.Clipping // by linear; nil: none
+	private string                         // why other runtimes must not run the result
 	notes   []string
 	choices []smoothing.Choice
 }
@@ -77,6 +79,7 @@ func (e *env) scales(ctx context.Context, l *loaded, r *recipe.Recipe, windows [
 			return err
 		}
 		t.list = append(t.list, s.plan)
+		s.all = t.list
 	}
 	s.sidecar = t.sidecar
 	if len(measured.Points) == 0 {
@@ -95,7 +98,7 @@ func (e *env) scales(ctx context.Context, l *loaded, r *recipe.Recipe, windows [
 		return s.layer(sites[0].Site.Layer, stats)
 	}
 	_, err = e.collect(ctx, l, windows, rotated, measured)
-	t.choices = s.choices
+	t.choices, t.clips = s.choices, s.clips
 	return err
 }
 
@@ -162,11 +165,18 @@ func residualMatrix(n int, o recipe.Rotation, m *moments, t *transforms) (smooth
 
 // hadamard is the Hadamard matrix of order n, or blocks of one, which is told.
 func (t *transforms) hadamard(n int, where string) (*smoothing.Hadamard, error) {
+	h, err := hadamardOf(n)
+	if err == nil && h.Blocks() > 1 {
+		t.note("%s: no Hadamard matrix of order %d: %s", where, n, h)
+	}
+	return h, err
+}
+
+// hadamardOf is the Hadamard matrix of order n, or blocks of one where there is none.
+func hadamardOf(n int) (*smoothing.Hadamard, error) {
 	h, err := smoothing.NewHadamard(n)
 	if errors.Is(err, smoothing.ErrNoHadamard) {
-		if h, err = smoothing.BlockHadamard(n); err == nil {
-			t.note("%s: no Hadamard matrix of order %d: %s", where, n, h)
-		}
+		return smoothing.BlockHadamard(n)
 	}
 	return h, err
 }
@@ -181,8 +191,12 @@ func (t *transforms) rotateDown(cfg *model.Config) error {
 		return err
 	}
 	t.down = h
+	if t.sidecar == nil {
+		t.sidecar = &packer.Sidecar{}
+	}
+	t.sidecar.Down = packer.DownHadamard
 	t.list = append(t.list, down)
-	t.note("input of down: %s at run time; only this program's own runtime does that", h)
+	t.private = fmt.Sprintf("the input of down is rotated at run time (%s); others load the checkpoint and compute something else", h)
 	return nil
 }
 

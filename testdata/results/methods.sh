@@ -25,7 +25,8 @@ for spec in "$@"; do
   fi
   dirs+=("$keep/$name")
 done
-"$quantize" eval "${dirs[@]}" --base "$model" --text "$text" --windows "$windows" --output json > "$work/eval.json"
+"$quantize" eval "${dirs[@]}" --base "$model" --text "$text" --windows "$windows" \
+  --arithmetic "${ARITHMETIC:-lut,weight-only}" --output json > "$work/eval.json"
 commit=${COMMIT:-$(git rev-parse --short HEAD)}
 "$python" - "$out" "$keep" "$work/eval.json" "$commit" "$(basename "$model")" "$(basename "$text")" "$@" <<'PY'
 import datetime, json, os, platform, sys
