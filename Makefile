@@ -47,3 +47,40 @@ results: ## measure the README's table anew: make results SMOLLM2=DIR QWEN=DIR T
 
 readme: ## rewrite the README's table from testdata/results/*.json
 	go run ./internal/readme
+
+# --- CUDA ------------------------------------------------------------------------------------------------------------------
+# `build-cuda` and `test-cuda` need a C compiler beside Go; cuda.h and a libcuda to link with come from CUDA_HOME, or from PyPI
+# (python3 with pip) where there is none. The cubins are in the repository: only `kernels` needs nvcc.
+CUDA_CACHE := .cache/cuda
+CUDA_HOME ?= $(if $(wildcard /usr/local/cuda/include/cuda.h),/usr/local/cuda,$(CUDA_CACHE)/cu13)
+CUDA_ENV = CGO_ENABLED=1 CGO_CFLAGS="-I$(CURDIR)/kernels/cuda/shim -I$(abspath $(CUDA_HOME))/include" \
+	CGO_LDFLAGS="-L$(abspath $(CUDA_HOME))/lib64/stubs -L$(abspath $(CUDA_CACHE))/stub"
+
+.PHONY: cuda-toolkit kernels kernels-check build-cuda vet-cuda test-cuda test-cuda-binary
+
+cuda-toolkit: $(CUDA_CACHE)/cu13/bin/nvcc ## nvcc 13.0, headers and a stub libcuda, without a GPU (100 MB from PyPI)
+
+$(CUDA_CACHE)/cu13/bin/nvcc:
+	kernels/cuda/toolkit.sh $(CUDA_CACHE)
+
+$(CUDA_CACHE)/cu13/include/cuda.h:
+	kernels/cuda/toolkit.sh $(CUDA_CACHE) headers
+
+kernels: cuda-toolkit ## compile kernels/cuda/src to the cubins and manifest in the repository
+	go run ./kernels/cuda/mkcubin -nvcc $(CUDA_CACHE)/cu13/bin/nvcc
+
+kernels-check: cuda-toolkit ## the cubins in the repository are what nvcc makes of the sources
+	go run ./kernels/cuda/mkcubin -nvcc $(CUDA_CACHE)/cu13/bin/nvcc -check
+
+build-cuda: $(CUDA_HOME)/include/cuda.h ## ./quantize with the GPU backend; it runs where a driver for CUDA 13 is
+	$(CUDA_ENV) go build -tags cuda -trimpath ./cmd/quantize
+
+vet-cuda: $(CUDA_HOME)/include/cuda.h
+	$(CUDA_ENV) go vet -tags cuda ./kernels/cuda/... ./cmd/quantize
+
+test-cuda: $(CUDA_HOME)/include/cuda.h ## the GPU tests; needs a Hopper card
+	$(CUDA_ENV) go test -tags cuda -count 1 -timeout 30m ./kernels/cuda
+
+test-cuda-binary: $(CUDA_HOME)/include/cuda.h ## the GPU tests as a program, for kernels/cuda/device.sh on another machine
+	mkdir -p kernels/cuda/build
+	$(CUDA_ENV) go test -tags cuda -c -ldflags "-s -w" -o kernels/cuda/build/cuda.test ./kernels/cuda

@@ -275,3 +275,21 @@ func FuzzParseQuantizationConfig(f *testing.F) {
 		}
 	})
 }
+
+func TestRemoveQuantizationConfig(t *testing.T) {
+	for source, want := range map[string]string{
+		`{"a": 1, "quantization_config": {"b": [1, 2]}, "c": 3}`: `{"a": 1, "c": 3}`,
+		`{"a": 1, "quantization_config": {}}`:                    `{"a": 1}`,
+		`{"quantization_config": {"x": ","}, "c": 3}`:            `{ "c": 3}`,
+		`{ "quantization_config": null }`:                        `{}`,
+		`{"a": "quantization_config"}`:                           `{"a": "quantization_config"}`,
+	} {
+		got, err := ReplaceQuantizationConfig([]byte(source), nil)
+		if err != nil || string(got) != want || !json.Valid(got) {
+			t.Errorf("%s: %s, %v", source, got, err)
+		}
+	}
+	if _, err := ReplaceQuantizationConfig([]byte("[]"), nil); !errors.Is(err, ErrInvalid) {
+		t.Errorf("an array: %v", err)
+	}
+}

@@ -5,7 +5,10 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"io"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 
 	"quantize/checkpoint"
@@ -126,6 +129,11 @@ func (e *exporter) files() error {
 		if err := e.writer.CopyFile(e.reader, rel); err != nil {
 			return err
 		}
+		sum, err := hashFile(filepath.Join(e.reader.Dir(), filepath.FromSlash(rel)))
+		if err != nil {
+			return err
+		}
+		hashes[rel] = sum
 	}
 	m := &Manifest{
 		Version: manifestVersion, Tool: e.options.Tool, Recipe: e.options.Recipe, Scheme: p.scheme, Group: p.group,
@@ -148,6 +156,20 @@ func (e *exporter) files() error {
 		return err
 	}
 	return e.writer.File(ManifestPath, data)
+}
+
+// hashFile is the SHA-256 of a file, in hex.
+func hashFile(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = f.Close() }() // only read
+	sum := sha256.New()
+	if _, err := io.Copy(sum, f); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(sum.Sum(nil)), nil
 }
 
 // The configuration files of a checkpoint.

@@ -24,7 +24,7 @@ type Manifest struct {
 	Group    int               `json:"group_size,omitempty"`
 	Grid     Grid              `json:"grid,omitempty"` // the products the INT4 codes were chosen against
 	Layers   []Layer           `json:"layers"`         // quantized linears, in order of computation
-	Files    map[string]string `json:"files"`          // written configuration file -> sha256
+	Files    map[string]string `json:"files"`          // written file beside the tensors -> sha256
 	Sources  map[string]string `json:"sources"`        // source tensor -> sha256 of its bytes
 	Tensors  map[string]string `json:"tensors"`        // written tensor -> sha256 of its bytes
 	Omitted  []string          `json:"omitted"`        // source tensors that were left out on purpose

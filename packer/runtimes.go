@@ -65,14 +65,10 @@ func misfits(ls []LinearShape, n, k int) []string {
 
 // fusedShapes merges q, k, v and gate, up of a block, as vLLM does.
 func fusedShapes(ls []LinearShape) []LinearShape {
-	fused := map[string]string{"q_proj": "qkv_proj", "k_proj": "qkv_proj", "v_proj": "qkv_proj", "gate_proj": "gate_up_proj", "up_proj": "gate_up_proj"}
 	at := map[string]int{}
 	var out []LinearShape
 	for _, l := range ls {
-		dot := strings.LastIndexByte(l.Name, '.') + 1
-		if into, ok := fused[l.Name[dot:]]; ok {
-			l.Name = l.Name[:dot] + into
-		}
+		l.Name, _ = FusedName(l.Name)
 		if i, ok := at[l.Name]; ok {
 			out[i].N += l.N
 			continue

@@ -25,21 +25,29 @@ type Verification struct {
 	Checks []Check `json:"checks"`
 }
 
-// The items that Verify checks, in this order. An item has one passed check or
-// as many failed ones as there are faults.
+// The items that Verify checks, in this order; the numbers are those of the
+// checklist in docs/formats.md 16. An item has one passed check or as many failed
+// ones as there are faults.
 const (
-	ItemStructure = "structure" // every header parses, index and shards agree
-	ItemIndex     = "index"     // total_size, __metadata__.format
-	ItemConfig    = "config"    // quantization_config of config.json
-	ItemVariant   = "variant"   // w4a16/config.json beside it
-	ItemIgnore    = "ignore"    // quantized is what config.json says is
-	ItemNames     = "names"     // every expected tensor, and none that confuses a loader
-	ItemShapes    = "shapes"    // dtype and shape of every expected tensor
-	ItemShape     = "weight_shape"
-	ItemScales    = "scales" // finite and positive
-	ItemCodes     = "codes"  // in range of the grid, no FP8 NaN
-	ItemGrid      = "grid"   // scales reload to themselves
-	ItemHashes    = "hashes" // every tensor against the manifest
+	ItemStructure  = "structure"  // 1: every header parses, index and shards agree
+	ItemFiles      = "files"      // 11: no stale weights beside the shards
+	ItemIndex      = "index"      // 1: total_size, __metadata__.format
+	ItemConfig     = "config"     // 5: quantization_config of config.json
+	ItemVariant    = "variant"    // w4a16/config.json beside it
+	ItemEmbeddings = "embeddings" // 10: tie_word_embeddings and the head agree
+	ItemIgnore     = "ignore"     // 6: quantized is what config.json says is, under a runtime's names too
+	ItemFused      = "fused"      // 4: shards of a merged layer are alike
+	ItemNames      = "names"      // 2: every expected tensor, and nothing else
+	ItemShapes     = "shapes"     // 3: dtype and shape of every expected tensor
+	ItemCache      = "cache"      // 9: kv_cache_scheme exactly where there are scales
+	ItemShape      = "weight_shape"
+	ItemScales     = "scales"   // 7: finite and positive
+	ItemCodes      = "codes"    // in range of the grid, no FP8 NaN
+	ItemGrid       = "grid"     // 7: scales reload to themselves
+	ItemHashes     = "hashes"   // 8, 11: every tensor and file against the manifest
+	ItemOrigin     = "origin"   // 2, 11: every tensor of the source is accounted for
+	ItemSource     = "source"   // 8: the source itself, when it is given
+	ItemRuntimes   = "runtimes" // 3, 12: which runtimes load it; never a fault
 )
 
 // Verify derives again everything about the quantized checkpoint in dir that
@@ -47,7 +55,12 @@ const (
 // Runtimes check little of this: vLLM loads a checkpoint without one of its
 // scales and produces garbage. The error is for a directory that cannot be read
 // at all; faults of its contents are failed checks.
-func Verify(dir string) (*Verification, error) {
+func Verify(dir string) (*Verification, error) { return VerifyAgainst(dir, nil) }
+
+// VerifyAgainst is [Verify] with the checkpoint that dir was made from: its tensors
+// must be those that the manifest names, and where nothing but rounding was done
+// to a weight, the error that the manifest gives must be that of the bytes.
+func VerifyAgainst(dir string, source *checkpoint.Reader) (*Verification, error) {
 	st, err := os.Stat(dir)
 	if err != nil || !st.IsDir() {
 		f := &fault.Error{Err: ErrInvalid, Where: dir, Found: "no directory", Wanted: "a quantized checkpoint"}
@@ -56,17 +69,32 @@ func Verify(dir string) (*Verification, error) {
 		}
 		return nil, f
 	}
-	v := &verifier{dir: dir}
+	v := &verifier{dir: dir, source: source}
 	v.run()
+	return v.outcome(), nil
+}
+
+// VerifyFiles makes the checks of [Verify] that hold for a checkpoint in any
+// format: files, index, and hashes against the manifest.
+func VerifyFiles(r *checkpoint.Reader) *Verification {
+	v := &verifier{dir: r.Dir(), r: r}
+	v.files()
+	v.index()
+	v.hashes(v.readManifest())
+	return v.outcome()
+}
+
+func (v *verifier) outcome() *Verification {
 	out := &Verification{OK: true, Checks: v.checks}
 	for _, c := range v.checks {
 		out.OK = out.OK && c.OK
 	}
-	return out, nil
+	return out
 }
 
 type verifier struct {
 	dir    string
+	source *checkpoint.Reader // nil: not at hand
 	checks []Check
 
 	r        *checkpoint.Reader
@@ -94,16 +122,23 @@ func (v *verifier) run() {
 	defer func() { _ = r.Close() }() // it was only read
 	v.r = r
 	v.item(ItemStructure, fmt.Sprintf("%d tensors in %d shards", len(r.Names()), len(r.Shards())), nil)
+	v.files()
 	v.index()
 	if !v.configs() {
 		return
 	}
+	missing := v.readManifest()
+	v.embeddings()
 	v.ignored()
+	v.fused()
 	v.names()
 	v.shapes()
-	missing := v.readManifest()
+	v.cache()
 	v.values()
 	v.hashes(missing)
+	v.origin()
+	v.against()
+	v.runtimes()
 }
 
 // item adds one check when there are no faults, else one for each fault.

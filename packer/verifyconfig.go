@@ -10,43 +10,6 @@ import (
 	"quantize/model"
 )
 
-// index checks what opening the checkpoint does not: the index is there, its
-// total_size is the sum of the tensors, every shard names its framework.
-func (v *verifier) index() {
-	var bad []string
-	var total int64
-	for _, name := range v.r.Names() {
-		if info, err := v.r.Info(name); err == nil {
-			total += info.Bytes()
-		}
-	}
-	const file = "model.safetensors.index.json"
-	if data, err := v.read(file); err != nil {
-		bad = append(bad, fmt.Sprintf("%s: %v", file, err))
-	} else {
-		var index struct {
-			Metadata struct {
-				TotalSize *int64 `json:"total_size"`
-			} `json:"metadata"`
-		}
-		if err := json.Unmarshal(data, &index); err != nil {
-			bad = append(bad, fmt.Sprintf("%s: %v", file, err))
-		} else if s := index.Metadata.TotalSize; s == nil || *s != total {
-			found := "none"
-			if s != nil {
-				found = fmt.Sprint(*s)
-			}
-			bad = append(bad, fmt.Sprintf("%s metadata.total_size: found %s, wanted %d", file, found, total))
-		}
-	}
-	for _, s := range v.r.Shards() {
-		if got := s.Metadata["format"]; got != "pt" {
-			bad = append(bad, fmt.Sprintf("%s __metadata__.format: found %q, wanted \"pt\" (transformers refuses the file)", s.File, got))
-		}
-	}
-	v.item(ItemIndex, fmt.Sprintf("%d bytes of tensors", total), bad)
-}
-
 // configs checks both configuration files. Without a model and a quantization
 // config nothing else can be checked: it then returns false.
 func (v *verifier) configs() bool {
@@ -82,12 +45,14 @@ func (v *verifier) configs() bool {
 		if _, _, err := q.Identify(s); err != nil {
 			bad = append(bad, "config_groups."+name+": "+err.Error())
 		}
+		for key, a := range map[string]*QuantizationArgs{"weights": s.Weights, "input_activations": s.InputActivations} {
+			if a != nil && a.Dynamic == DynamicYes && a.Observer != nil {
+				say("config_groups."+name+"."+key+".observer", *a.Observer, "null, since nothing is observed for a dynamic scale")
+			}
+		}
 	}
 	if len(q.ConfigGroups) == 0 {
 		say("config_groups", "none", "at least one")
-	}
-	if q.KVCacheScheme != nil {
-		say("kv_cache_scheme", "a scheme", "null, since no cache scales are stored (vLLM would use 1.0)")
 	}
 	for key, raw := range map[string]json.RawMessage{"sparsity_config": q.SparsityConfig, "transform_config": q.TransformConfig} {
 		if !isNull(raw) && string(raw) != "{}" {

@@ -91,18 +91,45 @@ func (v *verifier) names() {
 		stray(module+".weight_g_idx", "without reordered groups")
 		stray(module+".input_scale", "where activations are scaled per token")
 	}
-	if v.config.TieEmbeddings {
-		stray(v.config.Arch.Head+weightSuffix, "beside tied embeddings (vLLM ignores it, transformers does not)")
+	bad = append(bad, v.unknown(bad)...)
+	v.item(ItemNames, fmt.Sprintf("%d expected tensors, all there", len(v.expected())), bad)
+}
+
+// unknown lists tensors that nothing explains: neither expected nor, by the
+// manifest, copied from the source. vLLM raises on a name it does not know. told
+// holds the faults that were found before.
+func (v *verifier) unknown(told []string) (bad []string) {
+	known := map[string]bool{v.config.Arch.Head + weightSuffix: true} // told by embeddings
+	for _, want := range v.expected() {
+		known[want.Name] = true
 	}
 	for _, name := range v.r.Names() {
+		if known[name] || v.isCacheScale(name) || slices.ContainsFunc(told, func(b string) bool { return strings.HasPrefix(b, name+":") }) {
+			continue
+		}
+		module, quantized := name, false
 		for _, suffix := range []string{packedSuffix, scaleSuffix, shapeSuffix} {
-			module, ok := strings.CutSuffix(name, suffix)
-			if _, known := v.quantity[module]; ok && !known && !slices.ContainsFunc(bad, func(b string) bool { return strings.HasPrefix(b, name+":") }) {
-				bad = append(bad, name+": found a quantized tensor of a module that config.json does not quantize, wanted none")
+			if m, ok := strings.CutSuffix(name, suffix); ok {
+				module, quantized = m, true
 			}
 		}
+		switch _, copied := v.sources()[name]; {
+		case copied:
+		case quantized:
+			bad = append(bad, name+": found a quantized tensor of a module that config.json does not quantize ("+module+"), wanted none")
+		case v.manifest != nil:
+			bad = append(bad, name+": found a tensor that neither the model nor the source has, wanted none (vLLM fails)")
+		}
 	}
-	v.item(ItemNames, fmt.Sprintf("%d expected tensors, all there", len(v.expected())), bad)
+	return bad
+}
+
+// sources are the tensors of the source, none without a manifest.
+func (v *verifier) sources() map[string]string {
+	if v.manifest == nil {
+		return nil
+	}
+	return v.manifest.Sources
 }
 
 // shapes compares dtype and shape of the expected tensors. Tensors that were

@@ -33,6 +33,13 @@
 // is right for both, since a significand that rounds up to the next power of
 // two carries into the exponent field.
 //
+// # Assembly
+//
+// With AVX2, Decode and Encode of the 8- and 16-bit types run assembly that gives
+// the same bits as the codecs, NaN included; QUANTIZE_CPU=generic, the build tag
+// noasm and other processors leave plain Go. The assembly is written by gen, a
+// module of its own because avo needs packages that the program does not.
+//
 // FP8: Micikevicius et al., FP8 Formats for Deep Learning (arXiv:2209.05433).
 package tensor
 

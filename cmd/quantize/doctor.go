@@ -43,7 +43,7 @@ func newDoctorCommand(e *env) *cobra.Command {
 			d := &diagnosis{
 				Version: version, Platform: runtime.GOOS + "/" + runtime.GOARCH, Processor: procField("/proc/cpuinfo", "model name"),
 				Cores: runtime.NumCPU(), Memory: memory(), ISA: isa.String(), GFLOPS: gemmSpeed(cpu.NewISA(isa, 0)),
-				CUDA: "not in this build",
+				CUDA: describeGPU(),
 			}
 			for _, i := range cpu.Available() {
 				d.Available = append(d.Available, i.String())

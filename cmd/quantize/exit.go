@@ -12,6 +12,7 @@ import (
 	"quantize/internal/fault"
 	"quantize/kernels"
 	"quantize/kernels/cpu"
+	"quantize/kernels/cuda"
 	"quantize/packer"
 	"quantize/recipe"
 )
@@ -48,7 +49,7 @@ func exitCode(ctx context.Context, err error) int {
 		return exitRecipe
 	case errors.Is(err, checkpoint.ErrInvalid), errors.Is(err, errVerify):
 		return exitCheckpoint
-	case errors.Is(err, kernels.ErrUnsupported), errors.Is(err, cpu.ErrISA):
+	case errors.Is(err, kernels.ErrUnsupported), errors.Is(err, cpu.ErrISA), errors.Is(err, cuda.ErrDevice):
 		return exitDevice
 	default:
 		return exitFailed

@@ -6,20 +6,25 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"quantize/checkpoint"
 	"quantize/packer"
+	"quantize/packer/format"
 )
 
 func newVerifyCommand(e *env) *cobra.Command {
-	return &cobra.Command{
+	base := ""
+	c := &cobra.Command{
 		Use:   "verify OUT",
 		Short: "Check a quantized checkpoint from its bytes",
 		Long: `Derive again everything about a quantized checkpoint that can be derived from
-its bytes: structure, names and shapes, codes in range, scales that reload to
-themselves, both configuration files, every tensor against its hash in
-OUT/quantize/manifest.json. All faults are listed.`,
+its bytes: structure, names and shapes, layers that runtimes merge, codes in
+range, scales that reload to themselves, both configuration files, every tensor
+and file against its hash in OUT/quantize/manifest.json. With --base also the
+rounding error of each layer. All faults are listed. What convert wrote is checked
+too, by the rules of its format.`,
 		Args: oneArg("OUT, a quantized checkpoint"),
 		RunE: func(_ *cobra.Command, args []string) error {
-			v, err := packer.Verify(args[0])
+			v, err := verify(args[0], base)
 			if err != nil {
 				return err
 			}
@@ -32,6 +37,28 @@ OUT/quantize/manifest.json. All faults are listed.`,
 			return nil
 		},
 	}
+	c.Flags().StringVar(&base, "base", "", "the checkpoint that OUT was made from")
+	return c
+}
+
+// verify checks a checkpoint in the format that its configuration names. Where
+// even that is unreadable, package packer says so.
+func verify(dir, base string) (*packer.Verification, error) {
+	if base != "" {
+		source, err := checkpoint.Open(base)
+		if err != nil {
+			return nil, err
+		}
+		defer func() { _ = source.Close() }() // it was only read
+		return packer.VerifyAgainst(dir, source)
+	}
+	if r, err := checkpoint.Open(dir); err == nil {
+		defer func() { _ = r.Close() }() // it was only read
+		if method, err := format.Method(r); err == nil && method != "" && method != packer.QuantMethod {
+			return format.Verify(r), nil
+		}
+	}
+	return packer.Verify(dir)
 }
 
 func printVerification(w io.Writer, v *packer.Verification) {

@@ -56,7 +56,7 @@ func gpuTable(dir string, tokens []int) ([]byte, error) {
 		fmt.Fprintf(&b, "| %dx%d | %d | %.1f, %.0f | %.1f, %.0f | %.1f | %.1f | %.1f | %.1f | %.2fx | %.2fx |\n", p.N, p.K, p.M,
 			p.Exact, flop/p.Exact, p.LUT, flop/p.LUT, p.Floor, p.Baselines["cublas_bf16"], tensor, token, best/p.Exact, best/p.LUT)
 	}
-	fmt.Fprintf(&b, "\nINT4 weights in groups of 128 with codes -8..7, E4M3 activations, BF16 out: `%s`, %s, PyTorch %s, %s, commit %s. Medians over CUDA graphs, random data, weights\n"+
+	fmt.Fprintf(&b, "\nINT4 weights in groups of 128 (exact: codes -7..7, its grid's; lut: -8..7), E4M3 activations, BF16 out: `%s`, %s, PyTorch %s, %s, commit %s. Medians over CUDA graphs, random data, weights\n"+
 		"rotated out of the L2 cache; products of more than 1e11 operations after 0.1 s of the same work, under the card's power limit. The last columns are speed-ups.\n",
 		r.Command, r.Device, r.Torch, r.Date, r.Commit)
 	return b.Bytes(), nil

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -106,7 +107,14 @@ func render(dir string) ([]byte, error) {
 	if table.Len() == 0 {
 		return nil, nil
 	}
-	return append(append([]byte(head), table.Bytes()...), append([]byte("\n"), notes.Bytes()...)...), nil
+	gpu, err := gpuTable(dir, summaryTokens)
+	if err != nil {
+		return nil, err
+	}
+	if len(gpu) > 0 {
+		gpu = append([]byte("\n"), gpu...)
+	}
+	return slices.Concat([]byte(head), table.Bytes(), []byte("\n"), notes.Bytes(), gpu), nil
 }
 
 // readSpeed gives nil for a model without a speed file.

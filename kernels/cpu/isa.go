@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"quantize/internal/fault"
+	"quantize/internal/simd"
 )
 
 // ErrISA is wrapped by the error for an instruction set that is unknown or that
@@ -13,7 +14,7 @@ import (
 var ErrISA = errors.New("instruction set not available")
 
 // Variable names the environment variable that forces an instruction set.
-const Variable = "QUANTIZE_CPU"
+const Variable = simd.Variable
 
 // ISA is an instruction set that the package has kernels for.
 type ISA uint8

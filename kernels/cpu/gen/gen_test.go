@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"regexp"
 	"testing"
 )
 
@@ -24,5 +25,21 @@ func TestFresh(t *testing.T) {
 		if !bytes.Equal(got, want) {
 			t.Errorf("%s is not what the generator writes: run go generate in kernels/cpu", name)
 		}
+	}
+}
+
+// More than sixteen live vectors would make avo take a register that only
+// AVX-512 has, without a word.
+func TestOnlyAVX2(t *testing.T) {
+	files, err := generate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	beyond := regexp.MustCompile(`\b([XY](1[6-9]|[23][0-9])|Z[0-9]+|K[0-7])\b`)
+	if beyond.Find(files["kernels_avx512_amd64.s"]) == nil {
+		t.Fatal("the expression does not find what it is for")
+	}
+	if found := beyond.Find(files["kernels_avx2_amd64.s"]); found != nil {
+		t.Errorf("the assembly for AVX2 uses %s", found)
 	}
 }

@@ -1,0 +1,21 @@
+//go:build !cuda
+
+package main
+
+import (
+	"quantize/internal/fault"
+	"quantize/kernels"
+)
+
+const gpuBuild = false
+
+func describeGPU() string { return "not in this build" }
+
+func verifyGPU(string) (*kernelChecks, error) { return nil, noGPU() }
+
+func benchGPU([]int) ([]kernelTiming, error) { return nil, noGPU() }
+
+// noGPU is the error of a command that needs a build with -tags cuda.
+func noGPU() error {
+	return &fault.Error{Err: kernels.ErrUnsupported, Where: "CUDA", Found: "a build without the GPU backend", Wanted: "one with it", Hint: "make build-cuda"}
+}

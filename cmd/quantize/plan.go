@@ -1,0 +1,134 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"quantize/packer"
+	"quantize/packer/format"
+	"quantize/recipe"
+)
+
+// planResult is the result of plan; the keys are those of docs/architecture.md.
+type planResult struct {
+	Model     string           `json:"model"`
+	Recipe    string           `json:"recipe"`
+	Scheme    string           `json:"scheme"`
+	GroupSize int              `json:"group_size,omitempty"`
+	Layers    int              `json:"layers"` // linears that are, or would be, quantized
+	Notes     []string         `json:"notes"`
+	BytesIn   int64            `json:"bytes_in"`
+	BytesOut  int64            `json:"bytes_out"`
+	PeakRAM   int64            `json:"peak_ram_bytes"`
+	PeakVRAM  int64            `json:"peak_vram_bytes"` // of quantizing: 0, which happens on the CPU
+	Disk      int64            `json:"disk_bytes"`      // that the output takes
+	Seconds   float64          `json:"seconds"`
+	Machine   *machine         `json:"machine,omitempty"`
+	Runtimes  []packer.Verdict `json:"runtimes"`
+}
+
+func newPlanCommand(e *env) *cobra.Command {
+	name := "rtn"
+	c := &cobra.Command{
+		Use:   "plan MODEL",
+		Short: "Say what quantizing takes and which runtimes load the result",
+		Long: `Say, from configuration and headers alone, what run would make of MODEL: sizes,
+disk, an estimate of memory and time from a short calibration of this machine, and
+a table runtime x GPU x tensor-parallel degree: loads or does not load, and why.
+Of a checkpoint that is quantized already: the table.`,
+		Example: `  quantize plan Llama-3.1-8B
+  quantize plan Llama-3.1-8B --recipe fp8 --output json`,
+		Args: oneArg("MODEL, a checkpoint directory"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			r, err := recipe.Load(name)
+			if err != nil {
+				return err
+			}
+			res, err := plan(args[0], r)
+			if err != nil {
+				return err
+			}
+			return e.print(res, res.text)
+		},
+	}
+	c.Flags().StringVar(&name, "recipe", name, "built-in recipe or YAML file (`quantize recipe list`)")
+	return c
+}
+
+func plan(dir string, r *recipe.Recipe) (*planResult, error) {
+	l, err := load(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer l.close()
+	if l.quant != nil {
+		return planned(dir, l)
+	}
+	o, err := exportOptions(l.config, r)
+	if err != nil {
+		return nil, err
+	}
+	p, err := packer.PreviewExport(l.reader, o)
+	if err != nil {
+		return nil, err
+	}
+	est := &estimate{l.config, r, p}
+	o.Int4.GroupSize = max(p.Group, 32)
+	m, err := measure(l.compute, p.Scheme, o.Int4, l.config.Hidden/o.Int4.GroupSize*o.Int4.GroupSize)
+	if err != nil {
+		return nil, err
+	}
+	res := &planResult{
+		Model: dir, Recipe: r.Name, Scheme: p.Scheme.String(), GroupSize: p.Group, Layers: len(p.Linears), Notes: p.Notes,
+		BytesIn: p.BytesIn, BytesOut: p.BytesOut + est.unties(), PeakRAM: est.peakRAM(), Seconds: est.seconds(m), Machine: &m,
+		Runtimes: packer.RuntimeTable(l.config, p.Scheme, p.Group, p.Linears),
+	}
+	res.Disk = res.BytesOut
+	for _, rel := range l.reader.Files() {
+		if st, err := os.Stat(filepath.Join(dir, filepath.FromSlash(rel))); err == nil {
+			res.Disk += st.Size()
+		}
+	}
+	return res, nil
+}
+
+// planned is the table of a checkpoint that is quantized already.
+func planned(dir string, l *loaded) (*planResult, error) {
+	src, err := format.Open(l.reader)
+	if err != nil {
+		return nil, err
+	}
+	f, ok := src.Format.(format.Compressed)
+	if !ok || f.Scheme == 0 {
+		return nil, fmt.Errorf("%s: no table for %s", dir, src.Format.Name())
+	}
+	return &planResult{
+		Model: dir, Scheme: f.Scheme.String(), GroupSize: f.GroupSize, Layers: len(src.Quantized), Notes: []string{},
+		BytesIn: l.tensorBytes(), BytesOut: l.tensorBytes(), Runtimes: packer.RuntimeTable(l.config, f.Scheme, f.GroupSize, src.Quantized),
+	}, nil
+}
+
+func (r *planResult) text(w io.Writer) {
+	group := ""
+	if r.GroupSize > 0 {
+		group = fmt.Sprintf(", group size %d", r.GroupSize)
+	}
+	fmt.Fprintf(w, "%s: %s%s, %d linears\n", r.Model, r.Scheme, group, r.Layers)
+	if r.Machine != nil {
+		fmt.Fprintf(w, "  recipe   %s\n", r.Recipe)
+		fmt.Fprintf(w, "  size     %s -> %s (%.2fx smaller), %s of disk\n", size(r.BytesIn), size(r.BytesOut), float64(r.BytesIn)/float64(r.BytesOut), size(r.Disk))
+		fmt.Fprintf(w, "  memory   about %s\n", size(r.PeakRAM))
+		fmt.Fprintf(w, "  time     about %.0f s on this machine (%d cores, %.0f GFLOP/s, %.0f M weights/s)\n", r.Seconds, r.Machine.Cores, r.Machine.GFLOPS, r.Machine.Rounding/1e6)
+	}
+	for _, n := range r.Notes {
+		fmt.Fprintf(w, "  note     %s\n", n)
+	}
+	fmt.Fprintln(w)
+	for _, line := range packer.Degrees(r.Runtimes) {
+		fmt.Fprintf(w, "  %s\n", line)
+	}
+}

@@ -1,0 +1,54 @@
+#!/usr/bin/env bash
+# On a machine with a Hopper GPU: check the kernels, then time them and their competitors. Needs what `make test-cuda-binary` built
+# (kernels/cuda/build), a driver, and PyTorch for `competitors`; neither Go nor nvcc.
+#
+# usage: device.sh STEP...      OUT=folder for results (kernels/cuda/build/out)
+#   check        every check and the suite of all backends; goes on after a failure
+#   verify       `quantize kernels verify` on the checkpoint VERIFY, with build/quantize
+#   sanitize     compute-sanitizer over small shapes
+#   ceilings     the card's read bandwidth and tensor rate
+#   tune         the kernels that suit: TOKENS=1,16,64 SHAPES=0,1,2,3, QUANTIZE_CODES=signed8|signed7|table
+#   profile      Nsight Compute over the prefill kernels: PROFILE=M,shape
+#   competitors  cuBLAS and cuBLASLt: TOKENS, NK=6144x4096,...
+set -uo pipefail
+cd "$(dirname "$0")"
+out=${OUT:-build/out}
+mkdir -p "$out"
+export LD_LIBRARY_PATH="${LD_LIBRARY_PATH:-}:/usr/local/nvidia/lib64:/usr/local/cuda/compat"
+test=build/cuda.test
+limit=${LIMIT:-60}
+failed=0
+run() { # NAME COMMAND...: with a time limit, output kept
+  local name=$1 begin=$SECONDS; shift
+  echo "== $name"
+  timeout "$limit" "$@" > "$out/$name.log" 2>&1
+  local rc=$?
+  grep -vE '^(=== |--- PASS|    --- PASS|PASS|ok )' "$out/$name.log" | cut -c1-${WIDTH:-300} | head -${LINES_SHOWN:-60}
+  echo "-- $name: exit $rc, $((SECONDS - begin)) s"
+  [ $rc -eq 0 ] || failed=1
+}
+for step in "$@"; do
+  case $step in
+    check)
+      run checks $test -test.v -test.run TestChecks -test.count 1
+      run kerneltest $test -test.v -test.run 'TestKernels|TestError' -test.count 1
+      ;;
+    verify) # VERIFY=a quantized checkpoint, beside build/quantize
+      run verify build/quantize kernels verify "$VERIFY"
+      ;;
+    sanitize)
+      for tool in memcheck racecheck synccheck; do
+        run "sanitize-$tool" compute-sanitizer --tool $tool --error-exitcode 9 $test -test.run TestSmall -test.v
+      done
+      ;;
+    ceilings) QUANTIZE_TUNE=1 run ceilings $test -test.run TestCeilings -test.v ;;
+    tune) QUANTIZE_TUNE=$TOKENS QUANTIZE_SHAPES=$SHAPES QUANTIZE_TUNE_OUT="$out/tune-${TAG:-0}.json" LINES_SHOWN=400 run "tune-${TAG:-0}" $test -test.run TestTune -test.v ;;
+    profile) # PROFILE=M,shape
+      QUANTIZE_PROFILE=$PROFILE run profile ncu --clock-control none --csv --page raw -k "regex:prefill|decode" --section SpeedOfLight --section ComputeWorkloadAnalysis \
+        --section SchedulerStats --section WarpStateStats --section MemoryWorkloadAnalysis_Tables --section InstructionStats $test -test.run TestProfile
+      ;;
+    competitors) run "competitors-${TAG:-0}" python3 competitors.py "$out/competitors-${TAG:-0}.json" "$NK" "$TOKENS" ;;
+    *) echo "unknown step $step"; exit 2 ;;
+  esac
+done
+exit $failed

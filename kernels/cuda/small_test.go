@@ -1,0 +1,36 @@
+//go:build cuda
+
+package cuda
+
+import (
+	"errors"
+	"math/rand/v2"
+	"testing"
+)
+
+// TestSmall launches every kernel on small shapes, for compute-sanitizer, under
+// which a launch takes a thousand times longer.
+func TestSmall(t *testing.T) {
+	d, err := Open(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	err = d.Run(func(s *Session) error {
+		var faults []error
+		for i, c := range []struct {
+			shape      [3]int
+			group, low int
+		}{{[3]int{9, 200, 384}, 128, -8}, {[3]int{133, 136, 256}, 64, -8}} {
+			faults = append(faults, s.checkIntegerProduct(rand.New(rand.NewPCG(5, uint64(i))), c.shape, c.group, c.low))
+		}
+		return errors.Join(faults...)
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}

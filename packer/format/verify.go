@@ -1,0 +1,138 @@
+package format
+
+import (
+	"bytes"
+	"fmt"
+
+	"quantize/checkpoint"
+	"quantize/model"
+	"quantize/packer"
+)
+
+// The items that Verify adds to those of [packer.VerifyFiles].
+const (
+	itemStructure = packer.ItemStructure
+	itemConfig    = packer.ItemConfig
+	itemNames     = packer.ItemNames
+	itemWeights   = "weights" // every packed linear unpacks: dtypes, shapes, scales, zero points
+	itemMerged    = "merged"  // modelopt: merged layers share their scalars, the others have pre_quant_scale
+)
+
+// Verify checks a checkpoint in any of the formats from its bytes, as
+// [packer.Verify] does for those of package packer. All faults are told.
+func Verify(r *checkpoint.Reader) *packer.Verification {
+	v := &verifier{r: r}
+	v.item(itemStructure, fmt.Sprintf("%d tensors in %d shards", len(r.Names()), len(r.Shards())), nil)
+	src, err := Open(r)
+	if err != nil {
+		v.item(itemConfig, "", []string{err.Error()})
+	} else {
+		v.item(itemConfig, fmt.Sprintf("%s, %s, %d linears", src.Format.Name(), summary(src.Format), len(src.Quantized)), nil)
+		v.names(src)
+		v.weights(src)
+	}
+	out := packer.VerifyFiles(r)
+	out.Checks = append(v.checks, out.Checks...)
+	for _, c := range out.Checks {
+		out.OK = out.OK && c.OK
+	}
+	return out
+}
+
+type verifier struct {
+	r      *checkpoint.Reader
+	checks []packer.Check
+}
+
+func (v *verifier) item(name, detail string, bad []string) {
+	if len(bad) == 0 {
+		v.checks = append(v.checks, packer.Check{Item: name, OK: true, Detail: detail})
+	}
+	for _, b := range bad {
+		v.checks = append(v.checks, packer.Check{Item: name, Detail: b})
+	}
+}
+
+// names demands every tensor of the model, and of the packed linears no weight
+// beside the packed one.
+func (v *verifier) names(src *Source) {
+	var bad []string
+	packed := map[string]packer.LinearShape{}
+	for _, l := range src.Quantized {
+		packed[l.Name] = l
+	}
+	known := map[string]bool{}
+	want := func(name string) {
+		known[name] = true
+		if !v.r.Has(name) {
+			bad = append(bad, name+": found no such tensor, wanted it")
+		}
+	}
+	for _, e := range model.Tensors(src.Model) {
+		l, quantized := packed[e.Module]
+		if e.Kind != model.KindLinear || !quantized {
+			want(e.Name)
+			continue
+		}
+		for _, field := range src.Format.Fields(l.N, l.K) {
+			if name := l.Name + field.Suffix; !field.Optional {
+				want(name)
+			} else {
+				known[name] = true
+			}
+		}
+		if !known[e.Name] && v.r.Has(e.Name) {
+			known[e.Name] = true
+			bad = append(bad, e.Name+": found an unpacked weight beside the packed one, wanted none")
+		}
+	}
+	if head := src.Model.Arch.Head + ".weight"; src.Model.TieEmbeddings && v.r.Has(head) {
+		known[head] = true
+		bad = append(bad, head+": found a head beside tied embeddings, wanted none")
+	}
+	for layer := range src.Model.Layers {
+		k, val := packer.CacheScaleNames(src.Model, layer)
+		for _, name := range []string{k, val} {
+			known[name], known[modeloptCacheName(name)] = true, true
+		}
+	}
+	for _, name := range v.r.Names() {
+		if !known[name] && src.Manifest != nil && src.Manifest.Sources[name] == "" {
+			bad = append(bad, name+": found a tensor that neither the model nor the source has, wanted none")
+		}
+	}
+	v.item(itemNames, "every tensor of the model, and nothing else", bad)
+}
+
+// weights unpacks every linear, which checks dtypes, shapes, scales and zero
+// points.
+func (v *verifier) weights(src *Source) {
+	var bad, merged []string
+	first := map[string]*StaticWeight{}
+	for _, l := range src.Quantized {
+		w, err := src.Read(l)
+		if err != nil {
+			bad = append(bad, err.Error())
+			continue
+		}
+		s, ok := w.(*StaticWeight)
+		if !ok {
+			continue
+		}
+		layer, fused := packer.FusedName(l.Name)
+		switch o := first[layer]; {
+		case !fused && s.PreQuantScale == nil:
+			merged = append(merged, l.Name+".pre_quant_scale: found none, wanted one (ones, if there is no smoothing)")
+		case o == nil:
+			s.Codes, s.Scales = nil, nil
+			first[layer] = s
+		case o.InputScale != s.InputScale || o.WeightScale2 != s.WeightScale2 || !bytes.Equal(o.PreQuantScale, s.PreQuantScale):
+			merged = append(merged, fmt.Sprintf("%s: found input_scale %g, weight_scale_2 %g or pre_quant_scale unlike those of the layers it is merged with (%g, %g), wanted them equal",
+				l.Name, s.InputScale, s.WeightScale2, o.InputScale, o.WeightScale2))
+		}
+	}
+	v.item(itemWeights, "all unpack", bad)
+	if src.Format == (W4A8AWQ{}) {
+		v.item(itemMerged, "merged layers share their scalars", merged)
+	}
+}
