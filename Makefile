@@ -3,7 +3,7 @@ GOLANGCI_LINT_VERSION := v2.15.0
 LINT := $(shell go env GOPATH)/bin/golangci-lint
 FUZZTIME ?= 20s
 
-.PHONY: build test race fuzz lint generate bench bench-gemm interop tokenizer-parity results readme
+.PHONY: build test race fuzz lint generate bench bench-gemm interop tokenizer-parity results methods readme
 
 build: ## the pure Go binary ./quantize
 	CGO_ENABLED=0 go build -trimpath ./cmd/quantize
@@ -43,6 +43,10 @@ tokenizer-parity: ## ids against Hugging Face tokenizers (needs npm and python3;
 
 results: ## measure the README's table anew: make results SMOLLM2=DIR QWEN=DIR TEXT=FILE PYTHON=python3
 	testdata/results/run.sh "$(SMOLLM2)" "$(QWEN)" "$(TEXT)"
+	$(MAKE) readme
+
+methods: ## measure docs/accuracy.md's tables anew (an hour): make methods SMOLLM2=DIR TEXT=FILE CALIB=FILE
+	testdata/results/methods-all.sh "$(SMOLLM2)" "$(TEXT)" "$(CALIB)"
 	$(MAKE) readme
 
 readme: ## rewrite the README's table from testdata/results/*.json

@@ -19,8 +19,10 @@ func newKernelsCommand(e *env) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "kernels",
 		Short: "The bundled kernels: list, verify, time",
-		Args:  cobra.NoArgs,
-		RunE:  func(c *cobra.Command, _ []string) error { return c.Help() },
+		Long: `List the kernels that this program holds, check the GPU kernels on this
+machine's card, or time them. verify and bench need a build with the GPU backend.`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	c.AddCommand(newKernelsListCommand(e), newKernelsVerifyCommand(e), newKernelsBenchCommand(e))
 	for _, sub := range c.Commands() {
