@@ -41,6 +41,7 @@ func (s *scaler) sites() calibrate.Options {
 		}
 	}
 	switch s.recipe.Rope.Method {
+	case recipe.NoRope:
 	case recipe.FireQRope:
 		want(model.KPre)
 	case recipe.SmoothAttention:
@@ -99,6 +100,7 @@ func (s *scaler) ropeScales(layer int, stats *calibrate.Stats) error {
 	var pre []float64
 	var err error
 	switch o.Method {
+	case recipe.NoRope:
 	case recipe.FireQRope:
 		pre, err = rope.PreScales(s.layout, at(model.KPre), rope.PreOptions{Alpha: o.Alpha, Exponent: o.Exponent, Statistic: ropeStatistic(o.Statistic)})
 	case recipe.SmoothAttention:

@@ -155,6 +155,7 @@ func residualMatrix(n int, o recipe.Rotation, m *moments, t *transforms) (smooth
 		return smoothing.NewPCA(m.residual)
 	case recipe.PCAHadamard:
 		return smoothing.NewPCAHadamard(m.residual, o.Seed, residualStream)
+	default: // a Hadamard matrix, with random signs or without
 	}
 	h, err := t.hadamard(n, "residual stream")
 	if err != nil || o.Residual == recipe.Hadamard {
