@@ -28,21 +28,22 @@ type job struct {
 
 // runResult is the result of run; the keys are those of docs/architecture.md.
 type runResult struct {
-	Output    string     `json:"output"`
-	Recipe    string     `json:"recipe"`
-	Scheme    string     `json:"scheme"`
-	GroupSize int        `json:"group_size,omitempty"`
-	Layers    int        `json:"layers"`    // quantized linears
-	Fallbacks []fallback `json:"fallbacks"` // linears that the recipe does not leave as they are and that are
-	Ignored   []string   `json:"ignored"`
-	Runtimes  []string   `json:"runtimes"`
-	SNR       float64    `json:"snr_db"` // of all quantized weights together
-	Worst     []layerSNR `json:"worst_layers"`
-	FloorRows int        `json:"floor_rows"`
-	BytesIn   int64      `json:"bytes_in"`
-	BytesOut  int64      `json:"bytes_out"`
-	Seconds   float64    `json:"seconds"`
-	PeakRSS   int64      `json:"peak_rss_bytes"`
+	Output     string     `json:"output"`
+	Recipe     string     `json:"recipe"`
+	Scheme     string     `json:"scheme"`
+	GroupSize  int        `json:"group_size,omitempty"`
+	Layers     int        `json:"layers"`    // quantized linears
+	Fallbacks  []fallback `json:"fallbacks"` // linears that the recipe does not leave as they are and that are
+	Ignored    []string   `json:"ignored"`
+	Transforms []string   `json:"transforms"` // what was rotated, and by what
+	Runtimes   []string   `json:"runtimes"`
+	SNR        float64    `json:"snr_db"` // of all quantized weights together
+	Worst      []layerSNR `json:"worst_layers"`
+	FloorRows  int        `json:"floor_rows"`
+	BytesIn    int64      `json:"bytes_in"`
+	BytesOut   int64      `json:"bytes_out"`
+	Seconds    float64    `json:"seconds"`
+	PeakRSS    int64      `json:"peak_rss_bytes"`
 }
 
 type fallback struct {
@@ -87,7 +88,7 @@ func (e *env) quantize(ctx context.Context, j job) (*runResult, error) {
 	if err != nil {
 		return nil, err
 	}
-	res := newRunResult(j, report)
+	res := newRunResult(j, report, o.Notes)
 	res.Seconds, res.PeakRSS = time.Since(start).Seconds(), peakRSS()
 	return res, nil
 }

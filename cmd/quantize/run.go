@@ -87,11 +87,14 @@ whole or not at all; MODEL is only read.`,
 // worstLayers is how many layers the summary names.
 const worstLayers = 5
 
-func newRunResult(j job, r *packer.Report) *runResult {
+// newRunResult describes what Export did; transforms are the notes that it was given.
+func newRunResult(j job, r *packer.Report, transforms []string) *runResult {
 	res := &runResult{
 		Output: j.out, Recipe: j.recipe.Name, Scheme: r.Scheme.String(), GroupSize: r.Group, Layers: len(r.Layers),
-		Fallbacks: []fallback{}, Ignored: r.Ignored, Runtimes: r.Notes, Worst: []layerSNR{}, BytesIn: r.BytesIn, BytesOut: r.BytesOut,
+		Fallbacks: []fallback{}, Ignored: r.Ignored, Worst: []layerSNR{}, BytesIn: r.BytesIn, BytesOut: r.BytesOut,
+		Transforms: append([]string{}, transforms...),
 	}
+	res.Runtimes = slices.DeleteFunc(slices.Clone(r.Notes), func(n string) bool { return slices.Contains(transforms, n) })
 	if asked := j.recipe.Scheme; asked == recipe.W4A8FP8 && r.Scheme != packer.W4A8 {
 		res.Fallbacks = append(res.Fallbacks, fallback{"config.json", fmt.Sprintf("W4A16 in place of W4A8: group size %d", r.Group)})
 	}
@@ -119,6 +122,9 @@ func (r *runResult) text(w io.Writer) {
 	fmt.Fprintf(w, "%s: %s%s by recipe %s, %d linears, weight SNR %.2f dB\n", r.Output, r.Scheme, group, r.Recipe, r.Layers, r.SNR)
 	fmt.Fprintf(w, "  size      %s -> %s (%.2fx smaller)\n", size(r.BytesIn), size(r.BytesOut), float64(r.BytesIn)/float64(r.BytesOut))
 	fmt.Fprintf(w, "  took      %.1f s, peak memory %s\n", r.Seconds, size(r.PeakRSS))
+	for i, s := range r.Transforms {
+		fmt.Fprintf(w, "  %-9s %s\n", map[bool]string{true: "rotation"}[i == 0], s)
+	}
 	for i, s := range r.Runtimes {
 		fmt.Fprintf(w, "  %-9s %s\n", map[bool]string{true: "loads in"}[i == 0], s)
 	}
