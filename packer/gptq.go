@@ -8,8 +8,8 @@ import (
 	"quantize/tensor"
 )
 
-// GPTQOptions says how a weight is rounded with error propagation. Importance
-// only weighs the search of the scales; the codes follow the Hessian.
+// GPTQOptions says how a weight is rounded with error propagation. Even is set;
+// Importance only weighs the search of the scales; the codes follow the Hessian.
 type GPTQOptions struct {
 	Int4Options
 	// MatMulT forms the products with the columns behind a block in FP32, several
@@ -46,6 +46,7 @@ const defaultBlock = 128
 // result does not depend on their number. Errors are those of [QuantizeInt4],
 // and ErrOption when f is of another K.
 func QuantizeGPTQ(w tensor.Matrix, f *Factor, o GPTQOptions) (*Int4Weight, *GPTQReport, error) {
+	o.Even = true
 	importance, err := o.check(w)
 	if err != nil {
 		return nil, nil, err

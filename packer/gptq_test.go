@@ -73,7 +73,7 @@ func TestGPTQWithoutCorrelationsIsRTN(t *testing.T) {
 	for _, g := range []Grid{GridLUT, GridExact} {
 		for _, order := range []bool{false, true} {
 			o := GPTQOptions{Int4Options: Int4Options{GroupSize: 64, Grid: g, Search: true, FP8Activations: true}}
-			want, wantReport, err := QuantizeInt4(w, o.Int4Options)
+			want, wantReport, err := QuantizeInt4(w, even(o.Int4Options))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -191,7 +191,7 @@ func TestGPTQIsOBQ(t *testing.T) {
 					if d := cmp.Diff(obq(w, h, f.order, 0.01, q, g), codesOf(q)); d != "" {
 						t.Errorf("K = %d, %v, act-order %v, search %v: %s", k, g, order, search, d)
 					}
-					rtn, _, err := QuantizeInt4(w, o.Int4Options)
+					rtn, _, err := QuantizeInt4(w, even(o.Int4Options))
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -250,7 +250,7 @@ func TestGPTQLoss(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		rtn, _, err := QuantizeInt4(w, o.Int4Options)
+		rtn, _, err := QuantizeInt4(w, even(o.Int4Options))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -481,4 +481,10 @@ func TestGPTQLayer(t *testing.T) {
 	if l.Method != "gptq" || l.Damp != 0.05 || l.Loss != r.Loss || l.LossRTN != r.LossRTN || l.SSE != r.SSE || l.SNR == nil || l.Loss == 0 {
 		t.Errorf("%+v", l)
 	}
+}
+
+// even gives the options under which QuantizeInt4 chooses the scales of GPTQ.
+func even(o Int4Options) Int4Options {
+	o.Even = true
+	return o
 }

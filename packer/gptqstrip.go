@@ -49,7 +49,7 @@ func (s *strip) round(w tensor.Matrix, first int, out *Int4Weight, report *GPTQR
 	s.w = w
 	clear(s.rows)
 	overRows(w.Rows, func(next func() (int, bool)) {
-		scales := &searcher{grid: s.o.Grid, group: s.o.GroupSize, weight: s.weights, plain: !s.o.Search}
+		scales := &searcher{grid: s.o.Grid, group: s.o.GroupSize, weight: s.weights, plain: !s.o.Search, even: s.o.Even}
 		best := rowScales{tables: make([]uint8, s.groups)}
 		for n, ok := next(); ok; n, ok = next() {
 			s.prepare(n, first+n, scales, &best, out.Scales[(first+n)*s.groups:][:s.groups])

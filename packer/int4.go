@@ -25,6 +25,7 @@ type Int4Options struct {
 	GroupSize      int       // 128, 64 or 32 weights of one row share a scale; must divide K
 	Grid           Grid      // the products the codes are chosen against
 	Search         bool      // search row factor and scales for the least error; else amax/7 on the nearest grid point
+	Even           bool      // the search counts an error the same whatever the weight, as GPTQ does, which makes up for it; else those of large weights more
 	Importance     []float32 // per input channel, length K; the search then minimises sum_j h_j (w_j-w'_j)^2. nil: all alike
 	FP8Activations bool      // the result's scheme rounds activations to FP8 (W4A8)
 }
@@ -71,7 +72,7 @@ func QuantizeInt4(w tensor.Matrix, o Int4Options) (*Int4Weight, *Int4Report, err
 	rows := make([]Int4Report, w.Rows)
 	bad := make([]error, w.Rows)
 	overRows(w.Rows, func(next func() (int, bool)) {
-		s := &searcher{grid: o.Grid, group: o.GroupSize, weight: importance, plain: !o.Search}
+		s := &searcher{grid: o.Grid, group: o.GroupSize, weight: importance, plain: !o.Search, even: o.Even}
 		best := rowScales{tables: make([]uint8, groups)}
 		codes := make([]int8, w.Cols)
 		for n, ok := next(); ok; n, ok = next() {

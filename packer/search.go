@@ -14,8 +14,10 @@ type searcher struct {
 	group  int       // weights per group
 	weight []float32 // importance of each input, nil when all count the same
 	plain  bool      // no search: amax/7 moved to the nearest grid point
+	even   bool      // an error counts the same whatever the weight: GPTQ makes up for it
 
 	amax  []float32
+	cost  []float32 // what a squared error of each weight of the row counts
 	chans []float32
 	try   rowScales
 }
@@ -43,6 +45,7 @@ func (s *searcher) run(row []float32, best *rowScales) {
 	groups := len(best.tables)
 	if s.amax == nil {
 		s.amax = make([]float32, groups)
+		s.cost = make([]float32, len(row))
 		s.try.tables = make([]uint8, groups)
 	}
 	var top float32
@@ -59,6 +62,7 @@ func (s *searcher) run(row []float32, best *rowScales) {
 		s.nearest(wanted, best)
 		return
 	}
+	s.weigh(row)
 	s.candidates(wanted)
 	best.err = math.Inf(1)
 	for _, ch := range s.chans {
@@ -66,6 +70,35 @@ func (s *searcher) run(row []float32, best *rowScales) {
 		if s.fit(row, best.err) && s.try.err < best.err {
 			best.ch, best.err, best.floor = ch, s.try.err, s.try.floor
 			copy(best.tables, s.try.tables)
+		}
+	}
+}
+
+// weigh sets what a squared error counts: h_j (1 + |w_j|/rms of its group), and
+// 1 for h_j where nothing is known of the inputs. The errors of clipping are
+// those of the largest weights of a group, all of one sign against the weight.
+// Plain squares count them like any other and clip hard: the weights come out
+// 1 dB closer, but the outputs of the linears that read the residual stream, whose
+// largest weights sit on its loudest channels, up to 3 dB farther, and the model
+// is worse than with amax/7 (docs/methods.md, 4.5).
+func (s *searcher) weigh(row []float32) {
+	for g := range s.amax {
+		w, cost := row[g*s.group:][:s.group], s.cost[g*s.group:][:s.group]
+		var energy, perRMS float64
+		for _, x := range w {
+			energy += float64(float64(x) * float64(x))
+		}
+		if energy > 0 {
+			perRMS = 1 / math.Sqrt(energy/float64(s.group))
+		}
+		if s.even {
+			perRMS = 0
+		}
+		for j, x := range w {
+			cost[j] = 1 + float32(math.Abs(float64(x))*perRMS)
+			if s.weight != nil {
+				cost[j] *= s.weight[g*s.group+j]
+			}
 		}
 	}
 }
@@ -198,13 +231,13 @@ func (s *searcher) pin(row []float32) float64 {
 	return cost
 }
 
-// groupError is sum_j h_j (w_j - w'_j)^2 over group g with the nearest code
+// groupError is sum_j cost_j (w_j - w'_j)^2 over group g with the nearest code
 // under table byte t. When the sum exceeds limit, what has been added so far
 // is returned.
 func (s *searcher) groupError(row []float32, g int, t uint8, limit float64) float64 {
 	unit := halfUlp(t, s.try.ch)
 	table := &codeTables[s.grid-1][significand(t)].value
-	w := row[g*s.group:][:s.group]
+	w, cost := row[g*s.group:][:s.group], s.cost[g*s.group:][:s.group]
 	area := float64(unit) * float64(unit)
 	if float64(s.amax[g]) >= float64(unit)*span {
 		return math.Inf(1) // a weight beyond the table: hopelessly clipped
@@ -213,11 +246,7 @@ func (s *searcher) groupError(row []float32, g int, t uint8, limit float64) floa
 	var sum float64
 	for from := 0; from < len(w); from += 32 {
 		to := min(from+32, len(w))
-		if s.weight == nil {
-			sum += float64(squares(w[from:to], k, table))
-		} else {
-			sum += float64(weightedSquares(w[from:to], s.weight[g*s.group+from:][:to-from], k, table))
-		}
+		sum += float64(weightedSquares(w[from:to], cost[from:to], k, table))
 		if sum*area > limit {
 			break
 		}
@@ -225,33 +254,20 @@ func (s *searcher) groupError(row []float32, g int, t uint8, limit float64) floa
 	return sum * area
 }
 
-// squares is sum (w*k - value(w*k))^2, in a fixed order on every processor: the
-// conversions forbid fused multiply-adds. len(w) is a multiple of 4.
-func squares(w []float32, k float32, table *[2 * span]float32) float32 {
+// weightedSquares is sum c_j (w_j*k - value(w_j*k))^2, in a fixed order on every
+// processor: the conversions forbid fused multiply-adds. The lengths are equal and
+// a multiple of 4.
+func weightedSquares(w, cost []float32, k float32, table *[2 * span]float32) float32 {
 	var a, b float32
-	for len(w) >= 4 {
+	for len(w) >= 4 && len(cost) >= 4 {
 		y0, y1, y2, y3 := w[0]*k, w[1]*k, w[2]*k, w[3]*k
 		d0 := y0 - table[(span+int(y0))&(2*span-1)]
 		d1 := y1 - table[(span+int(y1))&(2*span-1)]
 		d2 := y2 - table[(span+int(y2))&(2*span-1)]
 		d3 := y3 - table[(span+int(y3))&(2*span-1)]
-		a += float32(d0*d0) + float32(d1*d1)
-		b += float32(d2*d2) + float32(d3*d3)
-		w = w[4:]
-	}
-	return a + b
-}
-
-// weightedSquares is squares with the factor h_j on each term.
-func weightedSquares(w, h []float32, k float32, table *[2 * span]float32) float32 {
-	var a, b float32
-	for len(w) >= 2 && len(h) >= 2 {
-		y0, y1 := w[0]*k, w[1]*k
-		d0 := y0 - table[(span+int(y0))&(2*span-1)]
-		d1 := y1 - table[(span+int(y1))&(2*span-1)]
-		a += float32(float32(d0*d0) * h[0])
-		b += float32(float32(d1*d1) * h[1])
-		w, h = w[2:], h[2:]
+		a += float32(float32(d0*d0)*cost[0]) + float32(float32(d1*d1)*cost[1])
+		b += float32(float32(d2*d2)*cost[2]) + float32(float32(d3*d3)*cost[3])
+		w, cost = w[4:], cost[4:]
 	}
 	return a + b
 }
