@@ -26,7 +26,7 @@ type Int4Options struct {
 	Grid           Grid      // the products the codes are chosen against
 	Search         bool      // search row factor and scales for the least error; else amax/7 on the nearest grid point
 	Even           bool      // the search counts an error the same whatever the weight, as GPTQ does, which makes up for it; else those of large weights more
-	Importance     []float32 // per input channel, length K; the search then minimises sum_j h_j (w_j-w'_j)^2. nil: all alike
+	Importance     []float32 // per input channel, length K; h_j of the search, which minimises sum_j h_j (1+|w_j|/rms) (w_j-w'_j)^2. nil: all alike
 	FP8Activations bool      // the result's scheme rounds activations to FP8 (W4A8)
 }
 

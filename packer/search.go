@@ -75,12 +75,12 @@ func (s *searcher) run(row []float32, best *rowScales) {
 }
 
 // weigh sets what a squared error counts: h_j (1 + |w_j|/rms of its group), and
-// 1 for h_j where nothing is known of the inputs. The errors of clipping are
-// those of the largest weights of a group, all of one sign against the weight.
-// Plain squares count them like any other and clip hard: the weights come out
-// 1 dB closer, but the outputs of the linears that read the residual stream, whose
-// largest weights sit on its loudest channels, up to 3 dB farther, and the model
-// is worse than with amax/7 (docs/methods.md, 4.5).
+// 1 for h_j where nothing is known of the inputs. What clipping costs falls on the
+// largest weights of a group. Where these sit on the loudest inputs, as in the
+// linears that read the residual stream of Qwen2.5, even squares clip so hard that
+// the outputs come out worse than with amax/7, although the weights are closer.
+// The factor is ours; it stands where QuaRot and GPTQ take |e|^2.4, which
+// knows the size of errors but not of weights.
 func (s *searcher) weigh(row []float32) {
 	for g := range s.amax {
 		w, cost := row[g*s.group:][:s.group], s.cost[g*s.group:][:s.group]
