@@ -12,7 +12,7 @@ type Accumulator struct {
 // NewAccumulator makes one that forms its products with p; nil: plain Go, slow.
 func NewAccumulator(p MatMulT) *Accumulator {
 	if p == nil {
-		p = plainMatMulT
+		p = PlainMatMulT
 	}
 	return &Accumulator{gram: gram{product: p}}
 }

@@ -32,7 +32,7 @@ func Collect(ctx context.Context, m *model.Model, windows [][]int32, o Options) 
 	defer stop(nil)
 	c := collector{options: o, gram: gram{product: o.MatMulT}, pairs: m.Config.Arch.Pairing.Pairs(m.Config.HeadDim)}
 	if c.gram.product == nil {
-		c.gram.product = plainMatMulT
+		c.gram.product = PlainMatMulT
 	}
 	_, err := m.Stream(ctx, windows, model.StreamOptions{
 		Observe: c.observe,

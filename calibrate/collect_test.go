@@ -157,7 +157,7 @@ func TestHessianAcrossPanels(t *testing.T) {
 		x.Data[i] = float32(i*7919%17 - 8) // sums are integers: exact
 	}
 	h := &Hessian{K: k, Data: make([]float64, k*k)}
-	(&gram{product: plainMatMulT}).add(h, x)
+	(&gram{product: PlainMatMulT}).add(h, x)
 	h.mirror()
 	for i := range k {
 		for j := range k {

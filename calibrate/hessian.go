@@ -83,8 +83,8 @@ func grown(buffer *[]float32, n int) []float32 {
 	return (*buffer)[:n]
 }
 
-// plainMatMulT is the formula, for callers that wire no kernel.
-func plainMatMulT(dst, a, b tensor.Matrix) {
+// PlainMatMulT is the formula, for callers that wire no kernel.
+func PlainMatMulT(dst, a, b tensor.Matrix) {
 	for i := range a.Rows {
 		x, y := a.Row(i), dst.Row(i)
 		for j := range b.Rows {

@@ -23,9 +23,9 @@ import (
 // (Li et al. 2025, arXiv 2504.02692); R makes the layer also return to the
 // stream what earlier blocks have lost.
 type drift struct {
-	k, hidden int
-	input     []float64 // C
-	stream    []float64 // R, nil where the linears do not write the stream
+	k      int
+	input  []float64 // C
+	stream []float64 // R, nil where the linears do not write the stream
 
 	difference tensor.Matrix // work area
 
@@ -35,7 +35,7 @@ type drift struct {
 }
 
 func newDrift(k, hidden int, p model.Point) *drift {
-	d := &drift{k: k, hidden: hidden, input: make([]float64, k*k)}
+	d := &drift{k: k, input: make([]float64, k*k)}
 	if p == model.OIn || p == model.DownIn {
 		d.stream = make([]float64, hidden*k)
 	}
@@ -105,18 +105,4 @@ func (d *drift) target(w tensor.Matrix) tensor.Matrix {
 		}
 	}
 	return out
-}
-
-// plainProduct is the formula of calibrate.MatMulT, for callers that wire no kernel.
-func plainProduct(dst, a, b tensor.Matrix) {
-	for i := range a.Rows {
-		x, y := a.Row(i), dst.Row(i)
-		for j := range b.Rows {
-			sum := 0.0
-			for c, v := range b.Row(j) {
-				sum += float64(x[c]) * float64(v)
-			}
-			y[j] = float32(sum)
-		}
-	}
 }

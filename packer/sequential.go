@@ -69,7 +69,7 @@ func NewSequential(o SequentialOptions) (*Sequential, error) {
 		return nil, &fault.Error{Err: ErrOption, Where: "calibration", Found: "no windows", Wanted: "text of at least one window"}
 	}
 	if o.MatMulT == nil {
-		o.MatMulT = plainProduct
+		o.MatMulT = calibrate.PlainMatMulT
 	}
 	full, err := model.New(o.Weights.Config(), o.Weights, o.Compute)
 	if err != nil {

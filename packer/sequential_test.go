@@ -47,7 +47,7 @@ func TestDriftIsLeastSquares(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		d.prepare(f, plainProduct)
+		d.prepare(f, calibrate.PlainMatMulT)
 		got := d.target(w)
 
 		// minimise Σ ‖W x' + (r'-r) - W* x‖² + λ‖W* - W‖²

@@ -43,24 +43,20 @@ func (s *scaler) clip(layer int, stats *calibrate.Stats) error {
 	return nil
 }
 
-type rounder func(context.Context, string, tensor.Matrix, packer.Int4Options) (packer.Weight, packer.Layer, error)
-
 // clipped bounds each weight before round, nil for to nearest, has it.
 func clipped(clips map[string]*smoothing.Clipping, round rounder) rounder {
 	if round == nil {
 		round = func(_ context.Context, _ string, w tensor.Matrix, o packer.Int4Options) (packer.Weight, packer.Layer, error) {
-			q, report, err := packer.QuantizeInt4(w, o)
-			if err != nil {
-				return nil, packer.Layer{}, err
-			}
-			return q, report.Layer(), nil
+			return nearest(w, o)
 		}
 	}
 	return func(ctx context.Context, module string, w tensor.Matrix, o packer.Int4Options) (packer.Weight, packer.Layer, error) {
 		if c := clips[module]; c != nil {
 			for n := range w.Rows {
-				for g, part := range slices.Collect(slices.Chunk(w.Row(n), c.GroupSize)) {
-					limit := c.Limit.Row(n)[g]
+				limits := c.Limit.Row(n)
+				for part := range slices.Chunk(w.Row(n), c.GroupSize) {
+					limit := limits[0]
+					limits = limits[1:]
 					for j, v := range part {
 						part[j] = min(max(v, -limit), limit)
 					}

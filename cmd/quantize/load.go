@@ -81,6 +81,11 @@ func (l *loaded) runtime(sidecar *packer.Sidecar) (model.Runtime, error) {
 	return run, nil
 }
 
+// fold applies transforms to the weights of the checkpoint.
+func (l *loaded) fold(transforms []model.Transform) (*model.Folded, error) {
+	return model.Fold(l.config, model.FromCheckpoint(l.reader, l.compute), l.compute, transforms...)
+}
+
 // close ends the reading; nothing was written, so its error says nothing.
 func (l *loaded) close() { _ = l.reader.Close() }
 

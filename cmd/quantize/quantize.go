@@ -203,7 +203,7 @@ func (e *env) prepare(ctx context.Context, l *loaded, j job, o *packer.ExportOpt
 // weighted rounds each weight with the mean squared activation of its inputs as
 // importance (AWQ's observation, arXiv 2306.00978, section 3.1, as a weight of
 // the scale search: methods.md 4.5).
-func weighted(cfg *model.Config, stats *calibrate.Stats) func(context.Context, string, tensor.Matrix, packer.Int4Options) (packer.Weight, packer.Layer, error) {
+func weighted(cfg *model.Config, stats *calibrate.Stats) rounder {
 	sites := map[string]model.Site{}
 	for _, t := range model.Tensors(cfg) {
 		if t.Kind == model.KindLinear {
@@ -216,12 +216,19 @@ func weighted(cfg *model.Config, stats *calibrate.Stats) func(context.Context, s
 		for k, v := range mean {
 			o.Importance[k] = float32(v)
 		}
-		q, report, err := packer.QuantizeInt4(w, o)
-		if err != nil {
-			return nil, packer.Layer{}, err
-		}
-		return q, report.Layer(), nil
+		return nearest(w, o)
 	}
+}
+
+// rounder is the function of packer.ExportOptions.
+type rounder func(context.Context, string, tensor.Matrix, packer.Int4Options) (packer.Weight, packer.Layer, error)
+
+func nearest(w tensor.Matrix, o packer.Int4Options) (packer.Weight, packer.Layer, error) {
+	q, report, err := packer.QuantizeInt4(w, o)
+	if err != nil {
+		return nil, packer.Layer{}, err
+	}
+	return q, report.Layer(), nil
 }
 
 var _ calibrate.Tokenizer = (*tokenizer.Tokenizer)(nil)

@@ -26,7 +26,6 @@ type scaler struct {
 	post    []float32         // and applied after it; nil: ones
 	all     []model.Transform // with plan
 	clips   map[string]*smoothing.Clipping
-	choices []smoothing.Choice
 	group   int // group size of the weights
 }
 
@@ -198,7 +197,7 @@ func (s *scaler) channelScales(layer int, p model.Params, stats *calibrate.Stats
 	case recipe.FireQ:
 		f := smoothing.FireQOptions{
 			Statistic: smoothing.StatisticMean, Pairs: map[model.Point]smoothing.FireQPair{},
-			Objective: &smoothing.Objective{Hessians: hessians, Fake: s.fake(), MatMulT: s.loaded.compute.MatMulT, OnChoice: s.chosen},
+			Objective: &smoothing.Objective{Hessians: hessians, Fake: s.fake(), MatMulT: s.loaded.compute.MatMulT},
 		}
 		if points == nil {
 			points = []model.Point{model.OIn, model.MLPIn, model.DownIn}
@@ -210,15 +209,12 @@ func (s *scaler) channelScales(layer int, p model.Params, stats *calibrate.Stats
 	case recipe.SmoothQuant:
 		return smoothing.SmoothQuant(s.loaded.config, layer, p, stats, smoothing.SmoothQuantOptions{Alpha: o.Alpha, Pairs: points})
 	default:
-		scales, choices, err := smoothing.AWQ(s.loaded.config, layer, p, stats, hessians, s.fake(), smoothing.AWQOptions{
+		scales, _, err := smoothing.AWQ(s.loaded.config, layer, p, stats, hessians, s.fake(), smoothing.AWQOptions{
 			DuoGroup: s.group, Pairs: points, MatMulT: s.loaded.compute.MatMulT,
 		})
-		s.choices = append(s.choices, choices...)
 		return scales, err
 	}
 }
-
-func (s *scaler) chosen(c smoothing.Choice) { s.choices = append(s.choices, c) }
 
 func siteOf(p recipe.Pair) model.Point {
 	return map[recipe.Pair]model.Point{

@@ -1,50 +1,11 @@
 package main
 
 import (
-	"context"
-	"fmt"
-
-	"quantize/calibrate"
-	"quantize/internal/fault"
 	"quantize/kernels"
 	"quantize/model"
-	"quantize/model/tokenizer"
 	"quantize/packer"
 	"quantize/recipe"
 )
-
-// calibrationWindows reads and cuts the text that the recipe is calibrated on.
-func calibrationWindows(l *loaded, j job) ([][]int32, error) {
-	files := j.calib
-	if len(files) == 0 {
-		files = j.recipe.Calibration.Files
-	}
-	if len(files) == 0 {
-		return nil, &usageError{fmt.Errorf("recipe %s is calibrated and no text is given (--calib FILE, or calibration.files in the recipe)", j.recipe.Name)}
-	}
-	tok, err := tokenizer.Load(j.model)
-	if err != nil {
-		return nil, err
-	}
-	c := j.recipe.Calibration
-	tokens, err := calibrate.Tokens(tok, 0, files...)
-	if err != nil {
-		return nil, err
-	}
-	windows := calibrate.Windows(tokens, min(c.Window, l.config.MaxPositions), c.Samples, c.Seed)
-	if len(windows) == 0 {
-		return nil, &fault.Error{
-			Err: calibrate.ErrInvalid, Where: files[0], Found: fmt.Sprintf("%d tokens", len(tokens)),
-			Wanted: fmt.Sprintf("a window of %d", c.Window), Hint: "give more text, or a smaller calibration.window",
-		}
-	}
-	return windows, nil
-}
-
-// fold applies transforms to the weights of the checkpoint.
-func (l *loaded) fold(transforms []model.Transform) (*model.Folded, error) {
-	return model.Fold(l.config, model.FromCheckpoint(l.reader, l.compute), l.compute, transforms...)
-}
 
 // sequential makes the rounding of recipes with rounding: gptq.
 func (l *loaded) sequential(r *recipe.Recipe, windows [][]int32, transforms []model.Transform, target model.Runtime) (*packer.Sequential, error) {
@@ -66,21 +27,4 @@ func (l *loaded) sequential(r *recipe.Recipe, windows [][]int32, transforms []mo
 		Importance:    r.Weights.Importance == recipe.Activations,
 		FullPrecision: r.Weights.Target == recipe.FullPrecision,
 	})
-}
-
-// collect takes the statistics of every linear's input.
-func (e *env) collect(ctx context.Context, l *loaded, windows [][]int32, transforms []model.Transform, o calibrate.Options) (*calibrate.Stats, error) {
-	weights, err := l.fold(transforms)
-	if err != nil {
-		return nil, err
-	}
-	m, err := model.New(weights.Config(), weights, l.compute)
-	if err != nil {
-		return nil, err
-	}
-	bar := e.progress("calibrate")
-	defer bar.end()
-	o.MatMulT = l.compute.MatMulT
-	o.OnBlock = func(done, total int) { bar.set(int64(done), int64(total)) }
-	return calibrate.Collect(ctx, m, windows, o)
 }

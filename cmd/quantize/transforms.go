@@ -16,13 +16,11 @@ import (
 // transforms is what a recipe does to the weights before they are rounded, and
 // what is left to do at run time.
 type transforms struct {
-	list    []model.Transform // in the order of methods.md 10.1
-	sidecar *packer.Sidecar   // nil: the runtime's own attention
-	down    *smoothing.Hadamard
+	list    []model.Transform              // in the order of methods.md 10.1
+	sidecar *packer.Sidecar                // nil: the runtime's own attention
 	clips   map[string]*smoothing.Clipping // by linear; nil: none
 	private string                         // why other runtimes must not run the result
 	notes   []string
-	choices []smoothing.Choice
 }
 
 // transform makes the transforms of a recipe: rotations first, then what is
@@ -98,7 +96,7 @@ func (e *env) scales(ctx context.Context, l *loaded, r *recipe.Recipe, windows [
 		return s.layer(sites[0].Site.Layer, stats)
 	}
 	_, err = e.collect(ctx, l, windows, rotated, measured)
-	t.choices, t.clips = s.choices, s.clips
+	t.clips = s.clips
 	return err
 }
 
@@ -191,7 +189,6 @@ func (t *transforms) rotateDown(cfg *model.Config) error {
 	if err != nil {
 		return err
 	}
-	t.down = h
 	if t.sidecar == nil {
 		t.sidecar = &packer.Sidecar{}
 	}

@@ -9,6 +9,7 @@ import (
 
 	"quantize/model"
 	"quantize/model/modeltest"
+	"quantize/packer"
 	"quantize/recipe"
 	"quantize/tensor"
 )
@@ -117,10 +118,14 @@ func onlineOf(cfg *model.Config, tr *transforms) modeltest.Online {
 			}
 		}
 	}
-	if tr.down != nil {
+	if tr.sidecar != nil && tr.sidecar.Down == packer.DownHadamard {
+		h, err := hadamardOf(cfg.Intermediate)
+		if err != nil {
+			panic(err)
+		}
 		o.DownIn = func(x [][]float64) {
 			for _, row := range x {
-				tr.down.Apply(row)
+				h.Apply(row)
 			}
 		}
 	}

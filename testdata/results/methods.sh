@@ -29,7 +29,7 @@ done
   --arithmetic "${ARITHMETIC:-lut,weight-only}" --output json > "$work/eval.json"
 commit=${COMMIT:-$(git rev-parse --short HEAD)}
 "$python" - "$out" "$keep" "$work/eval.json" "$commit" "$(basename "$model")" "$(basename "$text")" "$@" <<'PY'
-import datetime, json, os, platform, sys
+import datetime, json, os, sys
 out, keep, evaluation, commit, model, text, *specs = sys.argv[1:]
 result = json.load(open(evaluation))
 readings = result.get("readings") or [result]
