@@ -35,7 +35,7 @@ func TestExport(t *testing.T) {
 		{"w4a8 lut", 128, 256, true, W4A8, GridLUT, W4A8, 128, true},
 		{"w4a8 exact", 128, 256, false, W4A8, GridExact, W4A8, 128, true},
 		{"w4a8 falls to group 64", 192, 256, true, W4A8, GridLUT, W4A16, 64, false},
-		{"w4a16", 128, 160, true, W4A16, GridLUT, W4A16, 32, false},
+		{"w4a16", 128, 160, true, W4A16, GridWeightOnly, W4A16, 32, false},
 		{"fp8", 64, 72, false, FP8, 0, FP8, 0, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -210,7 +210,7 @@ func TestExportLeavesNothingBehind(t *testing.T) {
 		},
 		{"unknown linear", plain, func(o *ExportOptions, _ func()) { o.Linears = []string{"model.layers.7.mlp.up_proj"} }, ErrOption, "model.layers.7.mlp.up_proj"},
 		{"no scheme", plain, func(o *ExportOptions, _ func()) { o.Scheme = 0 }, ErrOption, "w4a8, w4a16 or fp8"},
-		{"no grid", plain, func(o *ExportOptions, _ func()) { o.Int4.Grid = 0 }, ErrOption, "lut or exact"},
+		{"no grid", plain, func(o *ExportOptions, _ func()) { o.Int4.Grid = 0 }, ErrOption, "lut, exact, weight-only"},
 		{"cancelled in the middle", plain, func(o *ExportOptions, cancel func()) {
 			o.Progress = func(done, total int64, _ *Layer) {
 				if done > total/2 {

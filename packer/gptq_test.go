@@ -70,7 +70,7 @@ func TestGPTQWithoutCorrelationsIsRTN(t *testing.T) {
 	for i := range w.Cols {
 		h[i*w.Cols+i] = 1
 	}
-	for _, g := range []Grid{GridLUT, GridExact} {
+	for _, g := range []Grid{GridLUT, GridExact, GridWeightOnly} {
 		for _, order := range []bool{false, true} {
 			o := GPTQOptions{Int4Options: Int4Options{GroupSize: 64, Grid: g, Search: true, FP8Activations: true}}
 			want, wantReport, err := QuantizeInt4(w, even(o.Int4Options))
@@ -179,7 +179,7 @@ func TestGPTQIsOBQ(t *testing.T) {
 	for _, k := range []int{32, 96, 128} {
 		w := randomMatrix(5, k, uint64(k), studentT5)
 		h := gramian(k, 2*k, uint64(k)+1)
-		for _, g := range []Grid{GridLUT, GridExact} {
+		for _, g := range []Grid{GridLUT, GridExact, GridWeightOnly} {
 			for _, order := range []bool{false, true} {
 				for _, search := range []bool{false, true} {
 					o := GPTQOptions{Int4Options: Int4Options{GroupSize: 32, Grid: g, Search: search}}
@@ -239,7 +239,7 @@ func TestGPTQLoss(t *testing.T) {
 		h := gramian(k, 3*k, seed)
 		w := randomMatrix(24, k, seed+1, studentT5)
 		o := GPTQOptions{Int4Options: Int4Options{
-			GroupSize: group, Grid: rapid.SampledFrom([]Grid{GridLUT, GridExact}).Draw(t, "grid"),
+			GroupSize: group, Grid: rapid.SampledFrom([]Grid{GridLUT, GridExact, GridWeightOnly}).Draw(t, "grid"),
 			Search: rapid.Bool().Draw(t, "search"),
 		}}
 		f, err := FactorHessian(hessianOf(h), FactorOptions{ActOrder: rapid.Bool().Draw(t, "act-order")})

@@ -3,6 +3,8 @@ package packer
 import (
 	"fmt"
 	"math"
+	"slices"
+	"strings"
 
 	"quantize/tensor"
 )
@@ -17,47 +19,51 @@ const (
 	// GridExact takes codes -7..7 against q*s8*chan, which our GPU kernel
 	// multiplies and transformers computes.
 	GridExact
+	// GridWeightOnly takes codes -8..7 against q*scale, which the kernels for
+	// 16-bit activations multiply.
+	GridWeightOnly
 )
 
-// String returns the name used in recipes: "lut" or "exact".
+var gridNames = [...]string{GridLUT: "lut", GridExact: "exact", GridWeightOnly: "weight-only"}
+
+func (g Grid) known() bool { return g >= GridLUT && g <= GridWeightOnly }
+
+// String returns "lut", "exact", "weight-only", or "unset".
 func (g Grid) String() string {
-	switch g {
-	case GridLUT:
-		return "lut"
-	case GridExact:
-		return "exact"
-	default:
+	if !g.known() {
 		return "unset"
 	}
+	return gridNames[g]
 }
 
-// MarshalText writes the recipe's name.
+// MarshalText writes the name that the manifest keeps.
 func (g Grid) MarshalText() ([]byte, error) {
-	if g != GridLUT && g != GridExact {
+	if !g.known() {
 		return nil, fmt.Errorf("grid %d has no name", g)
 	}
 	return []byte(g.String()), nil
 }
 
-// UnmarshalText reads "lut" or "exact".
+// UnmarshalText reads a name of [Grid.String].
 func (g *Grid) UnmarshalText(text []byte) error {
-	switch string(text) {
-	case "lut":
-		*g = GridLUT
-	case "exact":
-		*g = GridExact
-	default:
-		return fmt.Errorf("unknown grid %q (known: lut, exact)", text)
+	i := slices.Index(gridNames[GridLUT:], string(text))
+	if i < 0 {
+		return fmt.Errorf("unknown grid %q (known: %s)", text, strings.Join(gridNames[GridLUT:], ", "))
 	}
+	*g = GridLUT + Grid(i)
 	return nil
 }
 
 // Arithmetic returns the arithmetic whose products the grid holds.
 func (g Grid) Arithmetic() Arithmetic {
-	if g == GridExact {
+	switch g {
+	case GridExact:
 		return Exact
+	case GridWeightOnly:
+		return WeightOnly
+	default:
+		return LUT
 	}
-	return LUT
 }
 
 // lowest returns the smallest code of the grid.
@@ -88,9 +94,14 @@ func significand(t uint8) int {
 
 func exponent(t uint8) int { return max(int(t>>3), 1) - 1 }
 
-// halfUlp is half a unit in the last place of E4M3Value(t)*8*chan, the distance
-// in which a codeTable counts.
-func halfUlp(t uint8, ch float32) float32 {
+// halfUlp is half the distance in which a codeTable counts: half a unit in the
+// last place of E4M3Value(t)*8*chan. A weight-only kernel multiplies the stored
+// BF16 scale instead, which differs where chan is at its floor.
+func (g Grid) halfUlp(t uint8, ch float32) float32 {
+	if g == GridWeightOnly {
+		stored := tensor.BF16Value(tensor.BF16Bits(8 * tensor.E4M3Value(t) * ch))
+		return stored / float32(2*significand(t))
+	}
 	return ch * float32(math.Ldexp(1, exponent(t)-9+3-1))
 }
 
@@ -119,9 +130,9 @@ type codeTable struct {
 // groups that differ by a power of two share their thresholds.
 var codeTables = buildCodeTables()
 
-func buildCodeTables() *[2][16]codeTable {
-	var all [2][16]codeTable
-	for _, g := range []Grid{GridLUT, GridExact} {
+func buildCodeTables() *[GridWeightOnly][16]codeTable {
+	var all [GridWeightOnly][16]codeTable
+	for g := GridLUT; g.known(); g++ {
 		for m := 1; m < 16; m++ {
 			all[g-1][m].build(g, m)
 		}
@@ -153,8 +164,8 @@ func (c *codeTable) build(g Grid, m int) {
 // where the grid rounds its products to E4M3.
 func product(g Grid, q, m int) int {
 	v := q * m
-	if g == GridExact {
-		return v
+	if g != GridLUT {
+		return v // eight bits: the BF16 scale of a weight-only kernel does not round them either
 	}
 	ulp := 1
 	for abs(v) >= 16*ulp {

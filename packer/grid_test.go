@@ -22,12 +22,12 @@ func e4m3(x float64) float64 {
 // The table of a significand gives, for every table byte and weight, a product
 // of the arithmetic that no other product is nearer than.
 func TestCodeTableIsNearest(t *testing.T) {
-	for _, g := range []Grid{GridLUT, GridExact} {
+	for _, g := range []Grid{GridLUT, GridExact, GridWeightOnly} {
 		for b := uint8(lifted); b <= pinned; b++ {
 			const ch = 1.25
 			s8 := 8 * float64(tensor.E4M3Value(b))
-			products := Products(g.Arithmetic(), 0, tensor.E4M3(float32(s8)), ch)
-			unit := float64(halfUlp(b, ch))
+			products := Products(g.Arithmetic(), tensor.BF16Bits(float32(s8*ch)), tensor.E4M3(float32(s8)), ch)
+			unit := float64(g.halfUlp(b, ch))
 			table := &codeTables[g-1][significand(b)]
 			for i := range 2 * span {
 				y := float64(i - span)
@@ -75,7 +75,7 @@ func TestProductsAreTheRuntimesFormulas(t *testing.T) {
 }
 
 func TestGridText(t *testing.T) {
-	for _, g := range []Grid{GridLUT, GridExact} {
+	for _, g := range []Grid{GridLUT, GridExact, GridWeightOnly} {
 		text, err := g.MarshalText()
 		var back Grid
 		if err != nil || back.UnmarshalText(text) != nil || back != g {

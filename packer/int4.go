@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -108,8 +109,8 @@ func newInt4(w tensor.Matrix, o Int4Options) *Int4Weight {
 // check validates o for w and returns the importance scaled to a maximum of 1.
 func (o Int4Options) check(w tensor.Matrix) ([]float32, error) {
 	switch {
-	case o.Grid != GridLUT && o.Grid != GridExact:
-		return nil, &fault.Error{Err: ErrOption, Where: "grid", Found: o.Grid.String(), Wanted: "lut or exact"}
+	case !o.Grid.known():
+		return nil, &fault.Error{Err: ErrOption, Where: "grid", Found: o.Grid.String(), Wanted: strings.Join(gridNames[GridLUT:], ", ")}
 	case o.GroupSize != 128 && o.GroupSize != 64 && o.GroupSize != 32:
 		return nil, &fault.Error{Err: ErrOption, Where: "group size", Found: fmt.Sprint(o.GroupSize), Wanted: "128, 64 or 32"}
 	case w.Rows == 0 || w.Cols == 0 || w.Cols%o.GroupSize != 0:

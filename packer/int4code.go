@@ -21,7 +21,7 @@ func newGroupCoder(grid Grid, t uint8, ch float32) groupCoder {
 	return groupCoder{
 		table:    &codeTables[grid-1][significand(t)],
 		products: Products(grid.Arithmetic(), stored, tensor.E4M3(s8), ch),
-		perUnit:  1 / halfUlp(t, ch),
+		perUnit:  1 / grid.halfUlp(t, ch),
 		half:     float64(s8*ch) / 2,
 		stored:   stored,
 	}

@@ -235,7 +235,7 @@ func (s *searcher) pin(row []float32) float64 {
 // under table byte t. When the sum exceeds limit, what has been added so far
 // is returned.
 func (s *searcher) groupError(row []float32, g int, t uint8, limit float64) float64 {
-	unit := halfUlp(t, s.try.ch)
+	unit := s.grid.halfUlp(t, s.try.ch)
 	table := &codeTables[s.grid-1][significand(t)].value
 	w, cost := row[g*s.group:][:s.group], s.cost[g*s.group:][:s.group]
 	area := float64(unit) * float64(unit)

@@ -11,8 +11,8 @@ import (
 // values reads every quantized linear whose tensors are as they should be.
 func (v *verifier) values() {
 	f := valueFaults{lowest: -8}
-	if v.manifest != nil && v.manifest.Grid == GridExact {
-		f.lowest = GridExact.lowest()
+	if v.manifest != nil {
+		f.lowest = v.manifest.Grid.lowest()
 	}
 	for _, module := range v.order {
 		l := v.quantity[module]

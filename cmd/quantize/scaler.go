@@ -261,11 +261,17 @@ func (s *scaler) fake() smoothing.Fake {
 	}
 }
 
+// grid is what the codes are chosen against. W4A16 has one reading, so its
+// recipes name none.
 func grid(r *recipe.Recipe) packer.Grid {
-	if r.Weights.Grid == recipe.Exact {
+	switch {
+	case r.Scheme == recipe.W4A16:
+		return packer.GridWeightOnly
+	case r.Weights.Grid == recipe.Exact:
 		return packer.GridExact
+	default:
+		return packer.GridLUT
 	}
-	return packer.GridLUT
 }
 
 func kvScheme(kv recipe.KV) packer.KVScheme {

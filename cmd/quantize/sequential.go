@@ -13,10 +13,7 @@ func (l *loaded) sequential(r *recipe.Recipe, windows [][]int32, transforms []mo
 	if err != nil {
 		return nil, err
 	}
-	arithmetic := packer.LUT
-	if r.Weights.Grid == recipe.Exact {
-		arithmetic = packer.Exact
-	}
+	arithmetic := grid(r).Arithmetic()
 	var backend kernels.Backend = l.compute
 	return packer.NewSequential(packer.SequentialOptions{
 		Weights: weights, Compute: l.compute, Runtime: target, MatMulT: l.compute.MatMulT, Windows: windows,
