@@ -19,8 +19,8 @@
 //
 //	perplexity = exp(mean over windows of that mean)
 //
-// The interval is Student's t over windows, since the tokens of one depend on
-// each other; below 10 windows there is none.
+// The intervals are Student's t and bootstrap-t over windows, since the tokens of
+// one depend on each other (paired.go); below [MinWindows] there is none.
 //
 // # Arithmetic
 //

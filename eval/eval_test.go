@@ -101,7 +101,7 @@ func TestCompareAgainstFloat64(t *testing.T) {
 	if mean(kl) < 1e-3 || same == int(positions) {
 		t.Errorf("the candidate is too good to show anything: KL %g, %d of %g agree", mean(kl), same, positions)
 	}
-	if r.Windows != windows || r.Tokens != windows*window || r.CI95 != nil || len(r.WindowLnRatio) != windows {
+	if r.Windows != windows || r.Tokens != windows*window || r.CI95 != nil || r.CI95Bootstrap != nil || len(r.WindowLnRatio) != windows {
 		t.Errorf("%d windows, %d tokens, interval %v, %d window ratios", r.Windows, r.Tokens, r.CI95, len(r.WindowLnRatio))
 	}
 }
@@ -130,8 +130,10 @@ func TestModelAgainstItself(t *testing.T) {
 	if r.KLMean > 1e-12 || r.KLP999 > 1e-12 || r.Top1Agreement != 1 || r.LnPPLRatio != 0 {
 		t.Errorf("KL %g, p99.9 %g, agreement %g, ratio %g", r.KLMean, r.KLP999, r.Top1Agreement, r.LnPPLRatio)
 	}
-	if r.CI95 == nil || *r.CI95 != [2]float64{0, 0} {
-		t.Errorf("interval %v, want [0, 0] from ten windows", r.CI95)
+	for _, ci := range []*[2]float64{r.CI95, r.CI95Bootstrap} {
+		if ci == nil || *ci != [2]float64{0, 0} {
+			t.Errorf("interval %v, want [0, 0] from ten windows", ci)
+		}
 	}
 }
 
@@ -254,7 +256,7 @@ func TestJSONKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	own := []string{"model", "text", "window", "windows", "tokens", "nll", "perplexity", "tokens_per_second", "protocol", "arithmetic", "seconds"}
-	withBase := append(slices.Clone(own), "base", "kl_mean", "kl_median", "kl_p999", "top1_agreement", "ln_ppl_ratio", "ci95", "window_ln_ratio")
+	withBase := append(slices.Clone(own), "base", "kl_mean", "kl_median", "kl_p999", "top1_agreement", "ln_ppl_ratio", "ci95", "ci95_bootstrap", "window_ln_ratio")
 	for _, tc := range []struct {
 		value any
 		want  []string

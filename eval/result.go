@@ -26,7 +26,8 @@ type Comparison struct {
 	KLP999        float64     `json:"kl_p999"`
 	Top1Agreement float64     `json:"top1_agreement"`           // share of positions with the same argmax
 	LnPPLRatio    float64     `json:"ln_ppl_ratio"`             // ln(candidate's perplexity / base's)
-	CI95          *[2]float64 `json:"ci95,omitempty"`           // of LnPPLRatio; absent below 10 windows
+	CI95          *[2]float64 `json:"ci95,omitempty"`           // of LnPPLRatio, by Student's t over windows; absent below MinWindows
+	CI95Bootstrap *[2]float64 `json:"ci95_bootstrap,omitempty"` // the same by bootstrap-t; absent also where too few windows differ from the rest
 	WindowLnRatio []float64   `json:"window_ln_ratio,omitzero"` // the same for each window
 }
 

@@ -1,16 +1,6 @@
 package eval
 
-import (
-	"math"
-	"slices"
-
-	"gonum.org/v1/gonum/stat"
-	"gonum.org/v1/gonum/stat/distuv"
-)
-
-// minWindows is the number of windows below which no interval is given: the t
-// interval holds what it promises from about 10 windows on (methods.md 0.3).
-const minWindows = 10
+import "slices"
 
 // windowMeans returns the mean of each run of positions values.
 func windowMeans(values []float64, positions int) []float64 {
@@ -19,6 +9,20 @@ func windowMeans(values []float64, positions int) []float64 {
 		means = append(means, mean(run))
 	}
 	return means
+}
+
+// pairs returns the sums of each run of positions values.
+func pairs(base, candidate []float64, positions int) []pair {
+	out := make([]pair, 0, len(base)/positions)
+	for at := 0; at < len(base); at += positions {
+		w := pair{tokens: positions}
+		for i := range positions {
+			w.base += base[at+i]
+			w.candidate += candidate[at+i]
+		}
+		out = append(out, w)
+	}
+	return out
 }
 
 // mean sums in the order of the values.
@@ -42,40 +46,30 @@ func quantile(sorted []float64, p float64) float64 {
 	return sorted[i]*(1-f) + sorted[i+1]*f
 }
 
-// tInterval is the 95 % interval of the mean of d, mean ± t(0.975, n-1)·sd/√n,
-// nil below minWindows values. The tokens of a window depend on each other and
-// windows differ, so the window is the unit.
-func tInterval(d []float64) *[2]float64 {
-	n := float64(len(d))
-	if len(d) < minWindows {
-		return nil
-	}
-	m, sd := stat.MeanStdDev(d, nil)
-	t := distuv.StudentsT{Mu: 0, Sigma: 1, Nu: n - 1}.Quantile(0.975)
-	half := t * sd / math.Sqrt(n)
-	return &[2]float64{m - half, m + half}
-}
-
 // compare fills a Comparison from the values of all positions.
 func compare(base, candidate *trace, positions int) Comparison {
-	d := make([]float64, len(base.nll))
 	same := 0
-	for i := range d {
-		d[i] = candidate.nll[i] - base.nll[i]
-		if candidate.top[i] == base.top[i] {
+	for i, top := range base.top {
+		if candidate.top[i] == top {
 			same++
 		}
 	}
-	windows := windowMeans(d, positions)
+	windows := pairs(base.nll, candidate.nll, positions)
+	ratios := make([]float64, len(windows))
+	for i, w := range windows {
+		ratios[i] = (w.candidate - w.base) / float64(w.tokens)
+	}
+	p := pairUp(windows)
 	kl := slices.Clone(candidate.kl)
 	slices.Sort(kl)
 	return Comparison{
 		KLMean:        mean(candidate.kl),
 		KLMedian:      quantile(kl, 0.5),
 		KLP999:        quantile(kl, 0.999),
-		Top1Agreement: float64(same) / float64(len(d)),
-		LnPPLRatio:    mean(windows),
-		WindowLnRatio: windows,
-		CI95:          tInterval(windows),
+		Top1Agreement: float64(same) / float64(len(base.top)),
+		LnPPLRatio:    p.ratio,
+		CI95:          p.student(),
+		CI95Bootstrap: p.bootstrap(),
+		WindowLnRatio: ratios,
 	}
 }

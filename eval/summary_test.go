@@ -162,19 +162,3 @@ func TestQuantile(t *testing.T) {
 	}
 	near(t, "quantile of one", quantile([]float64{7}, 0.999), 7, 0)
 }
-
-// t(0.975, 9) = 2.2621571628 (NIST/SEMATECH e-Handbook, table 1.3.6.7.2 gives 2.262).
-func TestInterval(t *testing.T) {
-	t.Parallel()
-	d := []float64{1, 2, 3, 4, 5, 6, 7, 8, 9, 10}
-	got := tInterval(d)
-	if got == nil {
-		t.Fatal("no interval for ten windows")
-	}
-	half := 2.2621571628 * math.Sqrt(55.0/6) / math.Sqrt(10)
-	near(t, "low", got[0], 5.5-half, 1e-8)
-	near(t, "high", got[1], 5.5+half, 1e-8)
-	if got := tInterval(d[:9]); got != nil {
-		t.Errorf("nine windows have an interval %v", *got)
-	}
-}
