@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -215,7 +214,7 @@ func (r *evalResult) text(w io.Writer) {
 func printReports(w io.Writer, reports []eval.Report) {
 	first := reports[0]
 	fmt.Fprintf(w, "%s, %d windows of %d tokens\n%s\n\n", first.Text, first.Windows, first.Window, first.Protocol)
-	fmt.Fprintf(w, "%-20s %-12s %10s %8s %9s %8s %10s  %s\n", "model", "arithmetic", "perplexity", "ratio", "KL mean", "top-1", "tokens/s", "95 % interval of the ratio")
+	fmt.Fprintf(w, "%-20s %-12s %10s %8s %9s %8s %10s\n", "model", "arithmetic", "perplexity", "ratio", "KL mean", "top-1", "tokens/s")
 	if first.Comparison != nil {
 		b := first.Base
 		fmt.Fprintf(w, "%-20s %-12s %10.4f %8s %9s %8s %10.0f\n", b.Model, b.Arithmetic, b.Perplexity, "1", "", "", b.TokensPerSecond)
@@ -223,17 +222,29 @@ func printReports(w io.Writer, reports []eval.Report) {
 	for _, r := range reports {
 		fmt.Fprintf(w, "%-20s %-12s %10.4f", r.Model, r.Arithmetic, r.Perplexity)
 		if c := r.Comparison; c != nil {
-			fmt.Fprintf(w, " %8.4f %9.5f %7.1f%% %10.0f  %s\n", r.Perplexity/c.Base.Perplexity, c.KLMean, 100*c.Top1Agreement, r.TokensPerSecond, interval(c))
+			fmt.Fprintf(w, " %8.4f %9.5f %7.1f%% %10.0f\n", r.Perplexity/c.Base.Perplexity, c.KLMean, 100*c.Top1Agreement, r.TokensPerSecond)
 		} else {
 			fmt.Fprintf(w, " %8s %9s %8s %10.0f\n", "", "", "", r.TokensPerSecond)
 		}
 	}
+	if first.Comparison == nil {
+		return
+	}
+	fmt.Fprintln(w)
+	for _, r := range reports {
+		fmt.Fprintf(w, "%-20s %-12s %s\n", r.Model, r.Arithmetic, interval(r))
+	}
 }
 
-// interval is the 95 % interval as a factor on the perplexity.
-func interval(c *eval.Comparison) string {
-	if c.CI95 == nil {
-		return "(none below 10 windows)"
+// interval is ln(PPL ratio) with its 95 % interval, or why it has none.
+func interval(r eval.Report) string {
+	s := fmt.Sprintf("ln(PPL ratio) %.4f, ", r.LnPPLRatio)
+	if r.CI95 == nil {
+		return s + fmt.Sprintf("no 95 %% interval: %d of the %d windows it needs", r.Windows, eval.MinWindows)
 	}
-	return fmt.Sprintf("%.4f to %.4f", math.Exp(c.CI95[0]), math.Exp(c.CI95[1]))
+	s += fmt.Sprintf("95 %% %.4f .. %.4f (%d windows, t)", r.CI95[0], r.CI95[1], r.Windows)
+	if b := r.CI95Bootstrap; b != nil {
+		s += fmt.Sprintf(", %.4f .. %.4f (bootstrap-t)", b[0], b[1])
+	}
+	return s
 }
