@@ -14,17 +14,22 @@ import (
 // maxBytes bounds a recipe file before it is parsed.
 const maxBytes = 1 << 20
 
+// source is a YAML file as its errors tell of it.
+type source struct {
+	where    string
+	sentinel error
+	hint     string // after a fault that the decoder found
+}
+
 // Decode reads one YAML document: strictly (an unknown or repeated field is an
 // error), over the defaults of its scheme, then validated. where names the
 // source in errors; each is a [fault.Error] that wraps [ErrInvalid] and has
 // "where:line" of the fault.
 func Decode(where string, data []byte) (*Recipe, error) {
-	if len(data) > maxBytes {
-		return nil, &fault.Error{Err: ErrInvalid, Where: where, Found: fmt.Sprintf("%d bytes", len(data)), Wanted: fmt.Sprintf("at most %d", maxBytes)}
-	}
-	var node yaml.Node
-	if err := yaml.Load(data, &node); err != nil {
-		return nil, located(where, err)
+	src := source{where, ErrInvalid, "`quantize recipe show rtn` prints every field"}
+	node, err := src.parse(data)
+	if err != nil {
+		return nil, err
 	}
 	// A first, lenient pass tells which defaults lie under the file; its faults
 	// are found again, with all others, by the strict one.
@@ -38,13 +43,33 @@ func Decode(where string, data []byte) (*Recipe, error) {
 	if head.Weights.Rounding == GPTQ {
 		r.Weights.Damp = defaultDamp
 	}
-	if err := yaml.Load(data, &r, yaml.WithKnownFields(), yaml.WithUniqueKeys()); err != nil {
-		return nil, located(where, err)
+	if err := src.strict(data, &r); err != nil {
+		return nil, err
 	}
 	if err := r.Validate(); err != nil {
-		return nil, addLines(where, &node, err)
+		return nil, addLines(where, node, err)
 	}
 	return &r, nil
+}
+
+// parse gives the nodes of the file, for the lines of faults found later.
+func (s source) parse(data []byte) (*yaml.Node, error) {
+	if len(data) > maxBytes {
+		return nil, &fault.Error{Err: s.sentinel, Where: s.where, Found: fmt.Sprintf("%d bytes", len(data)), Wanted: fmt.Sprintf("at most %d", maxBytes)}
+	}
+	var node yaml.Node
+	if err := yaml.Load(data, &node); err != nil {
+		return nil, s.located(err)
+	}
+	return &node, nil
+}
+
+// strict decodes over what is in to; unknown and repeated fields are errors.
+func (s source) strict(data []byte, to any) error {
+	if err := yaml.Load(data, to, yaml.WithKnownFields(), yaml.WithUniqueKeys()); err != nil {
+		return s.located(err)
+	}
+	return nil
 }
 
 // Encode gives the canonical YAML of the recipe: every field that its scheme
@@ -58,26 +83,26 @@ func (r *Recipe) Encode() []byte {
 }
 
 // located turns the decoder's errors into faults, one each.
-func located(where string, err error) error {
+func (s source) located(err error) error {
 	var many *yaml.LoadErrors
 	if errors.As(err, &many) && len(many.Errors) > 0 {
 		var faults []error
 		for _, e := range many.Errors {
-			faults = append(faults, decodeFault(where, e))
+			faults = append(faults, s.fault(e))
 		}
 		return errors.Join(faults...)
 	}
 	var one *yaml.LoadError
 	if errors.As(err, &one) {
-		return decodeFault(where, one)
+		return s.fault(one)
 	}
-	return &fault.Error{Err: ErrInvalid, Where: where, Found: err.Error(), Wanted: "one YAML document"}
+	return &fault.Error{Err: s.sentinel, Where: s.where, Found: err.Error(), Wanted: "one YAML document"}
 }
 
-func decodeFault(where string, e *yaml.LoadError) error {
-	f := &fault.Error{Err: ErrInvalid, Where: where, Found: e.Message}
+func (s source) fault(e *yaml.LoadError) error {
+	f := &fault.Error{Err: s.sentinel, Where: s.where, Found: e.Message}
 	if e.Mark.Line > 0 {
-		f.Where = fmt.Sprintf("%s:%d", where, e.Mark.Line)
+		f.Where = fmt.Sprintf("%s:%d", s.where, e.Mark.Line)
 	}
 	var bad *badValue
 	if errors.As(e, &bad) {
@@ -85,7 +110,7 @@ func decodeFault(where string, e *yaml.LoadError) error {
 		f.Found, f.Wanted = strconv.Quote(bad.found), bad.wanted
 		return f
 	}
-	f.Hint = "`quantize recipe show rtn` prints every field"
+	f.Hint = s.hint
 	return f
 }
 
