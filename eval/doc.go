@@ -19,6 +19,9 @@
 //
 //	perplexity = exp(mean over windows of that mean)
 //
+// [Gate] compares reports with the budgets of package recipe; gatereport.go writes
+// the verdicts for terminals, pull requests and CI.
+//
 // The intervals are Student's t and bootstrap-t over windows, since the tokens of
 // one depend on each other (paired.go); below [MinWindows] there is none.
 //

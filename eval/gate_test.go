@@ -1,0 +1,185 @@
+package eval
+
+import (
+	"encoding/json"
+	"encoding/xml"
+	"errors"
+	"math"
+	"strings"
+	"testing"
+
+	"quantize/recipe"
+)
+
+func at(v float64) *float64 { return &v }
+
+// gated is a report whose ratio is 1.05, its interval 1.02 .. 1.08.
+func gated(text string) Report {
+	return Report{
+		Result: Result{Text: text, Windows: 20, Perplexity: 10.5},
+		Comparison: &Comparison{
+			Base: &Result{Perplexity: 10}, KLMean: 0.25, KLP999: 2, Top1Agreement: 0.75,
+			LnPPLRatio: math.Log(1.05), CI95: &[2]float64{math.Log(1.02), math.Log(1.08)},
+		},
+	}
+}
+
+func TestVerdicts(t *testing.T) {
+	t.Parallel()
+	notANumber, few := gated("a"), gated("a")
+	notANumber.KLMean = math.NaN()
+	few.CI95, few.Windows = nil, MinWindows-1
+	for _, tc := range []struct {
+		name    string
+		budget  recipe.Budget
+		report  Report
+		ok      bool
+		margin  float64
+		compare float64 // the value, or the bound that took its place
+		reason  string
+	}{
+		{"below max", recipe.Budget{Metric: recipe.Perplexity, Max: at(11)}, gated("a"), true, 0.5, 10.5, ""},
+		{"above max", recipe.Budget{Metric: recipe.Perplexity, Max: at(10)}, gated("a"), false, -0.5, 10.5, ""},
+		{"exactly max", recipe.Budget{Metric: recipe.KLMean, Max: at(0.25)}, gated("a"), true, 0, 0.25, ""},
+		{"just above max", recipe.Budget{Metric: recipe.KLMean, Max: at(math.Nextafter(0.25, 0))}, gated("a"), false, 0, 0.25, ""},
+		{"exactly min", recipe.Budget{Metric: recipe.Top1Agreement, Min: at(0.75)}, gated("a"), true, 0, 0.75, ""},
+		{"below min", recipe.Budget{Metric: recipe.Top1Agreement, Min: at(0.875)}, gated("a"), false, -0.125, 0.75, ""},
+		{"tail of the divergence", recipe.Budget{Metric: recipe.KLP999, Max: at(1)}, gated("a"), false, -1, 2, ""},
+		{"ratio", recipe.Budget{Metric: recipe.PerplexityRatio, Max: at(1.06)}, gated("a"), true, 0.01, 1.05, ""},
+		{"upper bound of the ratio", recipe.Budget{Metric: recipe.PerplexityRatio, Max: at(1.06), Confidence: true}, gated("a"), false, -0.02, 1.08, ""},
+		{"lower bound of the ratio", recipe.Budget{Metric: recipe.PerplexityRatio, Min: at(1.03), Confidence: true}, gated("a"), false, -0.01, 1.02, ""},
+		{"too few windows", recipe.Budget{Metric: recipe.PerplexityRatio, Max: at(9), Confidence: true}, few, false, math.NaN(), 1.05, "9 windows, an interval needs at least 10"},
+		{"NaN under max", recipe.Budget{Metric: recipe.KLMean, Max: at(9)}, notANumber, false, math.NaN(), math.NaN(), "not a number"},
+		{"NaN over min", recipe.Budget{Metric: recipe.KLMean, Min: at(-9)}, notANumber, false, math.NaN(), math.NaN(), "not a number"},
+		{"bytes", recipe.Budget{Metric: recipe.Bytes, Max: at(1000)}, gated("a"), true, 0, 1000, ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			got, err := Gate([]recipe.Budget{tc.budget}, []Report{tc.report}, 1000)
+			if err != nil || len(got) != 1 {
+				t.Fatalf("%v, %v", got, err)
+			}
+			v := got[0]
+			compared := v.Value
+			if v.Bound != nil {
+				compared = *v.Bound
+			}
+			if v.OK != tc.ok || !alike(float64(v.Margin), tc.margin) || !alike(float64(compared), tc.compare) || !strings.Contains(v.Reason, tc.reason) || tc.reason == "" && v.Reason != "" {
+				t.Errorf("%+v", v)
+			}
+			if tc.budget.Confidence && tc.reason == "" && v.Bound == nil {
+				t.Error("the bound is not told")
+			}
+			data, err := json.Marshal(v)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if math.IsNaN(tc.margin) != strings.Contains(string(data), `"margin":null`) {
+				t.Errorf("%s", data)
+			}
+		})
+	}
+}
+
+func alike(a, b float64) bool { return math.Abs(a-b) < 1e-12 || math.IsNaN(a) && math.IsNaN(b) }
+
+func TestVerdictsKeepTheOrderOfTheFile(t *testing.T) {
+	t.Parallel()
+	got, err := Gate([]recipe.Budget{
+		{Metric: recipe.KLMean, Max: at(1), Text: "b"}, {Metric: recipe.Bytes, Max: at(1)}, {Metric: recipe.Perplexity, Max: at(1)},
+	}, []Report{gated("a"), gated("b")}, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var order []string
+	for _, v := range got {
+		order = append(order, v.Metric.String()+" "+v.Text)
+	}
+	if s := strings.Join(order, ","); s != "kl_mean b,bytes ,perplexity a,perplexity b" {
+		t.Error(s)
+	}
+	if n := Exceeded(got); n != 2 {
+		t.Errorf("%d exceeded", n)
+	}
+}
+
+func TestGateRefusesWhatWasNotEvaluated(t *testing.T) {
+	t.Parallel()
+	alone := gated("a")
+	alone.Comparison = nil
+	for _, tc := range []struct {
+		name    string
+		budget  recipe.Budget
+		reports []Report
+		want    string
+	}{
+		{"another text", recipe.Budget{Metric: recipe.KLMean, Max: at(1), Text: "b"}, []Report{gated("a")}, "found a, wanted b"},
+		{"no text at all", recipe.Budget{Metric: recipe.KLMean, Max: at(1)}, nil, "found no text"},
+		{"no base", recipe.Budget{Metric: recipe.KLMean, Max: at(1)}, []Report{alone}, "--base"},
+	} {
+		if v, err := Gate([]recipe.Budget{tc.budget}, tc.reports, 1); !errors.Is(err, ErrInput) || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%s: %v, %v", tc.name, v, err)
+		}
+	}
+}
+
+func reported(t *testing.T) []Verdict {
+	t.Helper()
+	v, err := Gate([]recipe.Budget{
+		{Metric: recipe.PerplexityRatio, Max: at(1.06), Confidence: true}, {Metric: recipe.Bytes, Max: at(123456789)},
+	}, []Report{gated(`<w>&"|.txt`)}, 123456789)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+func TestJUnitIsReadBack(t *testing.T) {
+	t.Parallel()
+	var got junitSuites
+	if err := xml.Unmarshal(GateJUnit("out", reported(t)), &got); err != nil {
+		t.Fatal(err)
+	}
+	if len(got.Suites) != 1 || got.XMLName.Local != "testsuites" {
+		t.Fatalf("%+v", got)
+	}
+	s := got.Suites[0]
+	if s.Tests != 2 || s.Failures != 1 || len(s.Cases) != 2 {
+		t.Fatalf("%+v", s)
+	}
+	if c := s.Cases[0]; c.Class != "out" || c.Name != `perplexity_ratio max 1.06 on <w>&"|.txt` || c.Failure == nil ||
+		c.Failure.Message != "value 1.05 (95 % bound 1.08), limit max 1.06, margin -0.02" || c.Failure.Type != "perplexity_ratio" {
+		t.Errorf("%+v %+v", c, c.Failure)
+	}
+	if c := s.Cases[1]; c.Name != "bytes max 123456789" || c.Failure != nil {
+		t.Errorf("%+v", c)
+	}
+}
+
+func TestGateTextIsATable(t *testing.T) {
+	t.Parallel()
+	want := `      metric            text        value                   limit          margin
+FAIL  perplexity_ratio  <w>&"|.txt  1.05 (95 % bound 1.08)  max 1.06       -0.02
+PASS  bytes                         123456789               max 123456789  0
+`
+	if got := GateText(reported(t)); got != want {
+		t.Errorf("%s", got)
+	}
+}
+
+func TestMarkdownIsATable(t *testing.T) {
+	t.Parallel()
+	want := `**Accuracy gate: failed** (a\|b, 1 of 2 budgets exceeded)
+
+| | metric | text | value | limit | margin |
+|---|---|---|---:|---:|---:|
+| FAIL | perplexity_ratio | <w>&"\|.txt | 1.05 (95 % bound 1.08) | max 1.06 | -0.02 |
+| PASS | bytes |  | 123456789 | max 123456789 | 0 |
+`
+	if got := GateMarkdown("a|b", reported(t)); got != want {
+		t.Errorf("%s", got)
+	}
+	if got := GateMarkdown("m", reported(t)[1:]); !strings.HasPrefix(got, "**Accuracy gate: passed** (m, 0 of 1 budgets exceeded)") {
+		t.Errorf("%s", got)
+	}
+}
