@@ -23,6 +23,7 @@ type evalOptions struct {
 	window     int
 	windows    int
 	arithmetic []string // readings; none: those the configuration means
+	first      bool     // only the first reading of each checkpoint
 }
 
 // evalResult is the result of eval. A W4A8 checkpoint has two readings, and the
@@ -97,6 +98,9 @@ func (e *env) evaluate(ctx context.Context, dirs []string, o evalOptions) (*eval
 		readings, err := l.candidates(dir, wanted)
 		if err != nil {
 			return nil, err
+		}
+		if o.first {
+			readings = readings[:1]
 		}
 		candidates = append(candidates, readings...)
 	}

@@ -17,10 +17,10 @@ import (
 	"quantize/recipe"
 )
 
-// The exit codes (docs/exit-codes.md). 2 is left to the Go runtime, 3 to the
-// accuracy gate.
+// The exit codes (docs/exit-codes.md). 2 is left to the Go runtime.
 const (
 	exitFailed      = 1
+	exitGate        = 3
 	exitRecipe      = 10
 	exitCheckpoint  = 11
 	exitDevice      = 12
@@ -32,6 +32,7 @@ const exitStatus = `
 EXIT STATUS
   0    done
   1    failed
+  3    accuracy gate failed
   10   recipe invalid
   11   checkpoint invalid
   12   device or kernel not available
@@ -40,12 +41,17 @@ EXIT STATUS
 // errVerify is a checkpoint that does not pass; its faults were printed.
 var errVerify = errors.New("verification failed")
 
+// errGate is an accuracy gate that does not pass; its verdicts were printed.
+var errGate = errors.New("accuracy gate failed")
+
 // exitCode maps an error to the exit code that scripts branch on.
 func exitCode(ctx context.Context, err error) int {
 	switch {
 	case ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, ctx.Err())):
 		return exitInterrupted
-	case errors.Is(err, recipe.ErrInvalid), errors.Is(err, packer.ErrOption):
+	case errors.Is(err, errGate):
+		return exitGate
+	case errors.Is(err, recipe.ErrInvalid), errors.Is(err, recipe.ErrGate), errors.Is(err, packer.ErrOption):
 		return exitRecipe
 	case errors.Is(err, checkpoint.ErrInvalid), errors.Is(err, errVerify):
 		return exitCheckpoint
@@ -68,6 +74,8 @@ func errorCode(code int, err error) string {
 		return "calibration"
 	}
 	switch code {
+	case exitGate:
+		return "gate_failed"
 	case exitRecipe:
 		return "recipe_invalid"
 	case exitCheckpoint:

@@ -40,6 +40,8 @@ func TestExitCodeOfEachSentinel(t *testing.T) {
 		{"text", t.Context(), eval.ErrInput, 1, "failed"},
 		{"calibration", t.Context(), calibrate.ErrInvalid, 1, "calibration"},
 		{"recipe", t.Context(), recipe.ErrInvalid, 10, "recipe_invalid"},
+		{"budget file", t.Context(), recipe.ErrGate, 10, "recipe_invalid"},
+		{"gate", t.Context(), errGate, 3, "gate_failed"},
 		{"option of a recipe", t.Context(), packer.ErrOption, 10, "recipe_invalid"},
 		{"checkpoint", t.Context(), checkpoint.ErrInvalid, 11, "checkpoint_invalid"},
 		{"quantized checkpoint", t.Context(), packer.ErrInvalid, 11, "checkpoint_invalid"},
@@ -95,7 +97,7 @@ func TestExitCodesAreDocumented(t *testing.T) {
 		help = append(help, m[1])
 	}
 	var want []string
-	for _, code := range []int{0, exitFailed, exitRecipe, exitCheckpoint, exitDevice, exitInterrupted} {
+	for _, code := range []int{0, exitFailed, exitGate, exitRecipe, exitCheckpoint, exitDevice, exitInterrupted} {
 		want = append(want, fmt.Sprint(code))
 	}
 	if !slices.Equal(help, want) {

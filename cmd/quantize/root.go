@@ -55,7 +55,7 @@ func newRootCommand(e *env) *cobra.Command {
 		return &usageError{fmt.Errorf("%w; see `%s --help`", err, c.CommandPath())}
 	})
 	root.AddCommand(
-		newDemoCommand(e), newRunCommand(e), newEvalCommand(e), newVerifyCommand(e), newConvertCommand(e), newPlanCommand(e), newTestdataCommand(e),
+		newDemoCommand(e), newRunCommand(e), newEvalCommand(e), newGateCommand(e), newVerifyCommand(e), newConvertCommand(e), newPlanCommand(e), newTestdataCommand(e),
 		newInspectCommand(e), newRecipeCommand(e), newKernelsCommand(e), newDoctorCommand(e), newVersionCommand(e),
 	)
 	for _, c := range root.Commands() {
