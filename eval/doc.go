@@ -9,6 +9,9 @@
 //	                                       ▼
 //	      256 rows at a time: head -> logits -> NLL, argmax | KL(base || candidate)
 //
+// [Gate] compares reports with the budgets of package recipe; gatereport.go writes
+// the verdicts for terminals, pull requests and CI.
+//
 // # Protocol
 //
 // The GPTQ protocol (Frantar et al. 2022, arXiv 2210.17323; docs/methods.md 0.3):
@@ -18,9 +21,6 @@
 // tokens, and
 //
 //	perplexity = exp(mean over windows of that mean)
-//
-// [Gate] compares reports with the budgets of package recipe; gatereport.go writes
-// the verdicts for terminals, pull requests and CI.
 //
 // The intervals are Student's t and bootstrap-t over windows, since the tokens of
 // one depend on each other (paired.go); below [MinWindows] there is none.
