@@ -162,28 +162,6 @@ func (l *loaded) candidates(dir string, wanted []string) ([]eval.Candidate, erro
 	return out, nil
 }
 
-// scheme says what config.json declares: bf16 (full precision), w4a8, w4a16 or fp8.
-func (l *loaded) scheme() string {
-	if l.quant == nil {
-		return "bf16"
-	}
-	for _, name := range l.linears() {
-		s, err := l.quant.Scheme(name)
-		if err != nil || s == nil {
-			continue
-		}
-		switch {
-		case s.Weights.NumBits == 8:
-			return "fp8"
-		case s.InputActivations != nil:
-			return "w4a8"
-		default:
-			return "w4a16"
-		}
-	}
-	return "bf16"
-}
-
 // tokens reads a text with the tokenizer of the checkpoint in dir; bos reports
 // that the tokenizer put a token before it.
 func tokens(dir, text string) (ids []int32, bos bool, err error) {

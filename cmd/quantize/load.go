@@ -100,6 +100,28 @@ func (l *loaded) tensorBytes() int64 {
 	return n
 }
 
+// scheme says what config.json declares: bf16 (full precision), w4a8, w4a16 or fp8.
+func (l *loaded) scheme() string {
+	if l.quant == nil {
+		return "bf16"
+	}
+	for _, name := range l.linears() {
+		s, err := l.quant.Scheme(name)
+		if err != nil || s == nil {
+			continue
+		}
+		switch {
+		case s.Weights.NumBits == 8:
+			return "fp8"
+		case s.InputActivations != nil:
+			return "w4a8"
+		default:
+			return "w4a16"
+		}
+	}
+	return "bf16"
+}
+
 // linears names the linears of the decoder blocks.
 func (l *loaded) linears() []string {
 	var names []string
