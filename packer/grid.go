@@ -94,9 +94,9 @@ func significand(t uint8) int {
 
 func exponent(t uint8) int { return max(int(t>>3), 1) - 1 }
 
-// halfUlp is half the distance in which a codeTable counts: half a unit in the
-// last place of E4M3Value(t)*8*chan. A weight-only kernel multiplies the stored
-// BF16 scale instead, which differs where chan is at its floor.
+// halfUlp is half a unit in the last place of E4M3Value(t)*8*chan, the distance
+// in which a codeTable counts. A weight-only kernel multiplies the stored BF16
+// scale instead, which differs where chan is at its floor.
 func (g Grid) halfUlp(t uint8, ch float32) float32 {
 	if g == GridWeightOnly {
 		stored := tensor.BF16Value(tensor.BF16Bits(8 * tensor.E4M3Value(t) * ch))

@@ -334,7 +334,7 @@ func TestWeightOnlyGridGainsOnItsOwnArithmetic(t *testing.T) {
 		return 10 * math.Log10(energy/distance(w, q, WeightOnly, nil))
 	}
 	if gain := snr(GridWeightOnly) - snr(GridLUT); gain < 0.1 || gain > 0.25 {
-		t.Errorf("codes chosen for the product gain %.3f dB over those for the table, want 0.12 to 0.16", gain)
+		t.Errorf("codes chosen for the product gain %.3f dB over those for the table, want 0.1 to 0.25", gain)
 	} else {
 		t.Logf("gain %.3f dB", gain)
 	}
