@@ -10,7 +10,7 @@
 set -eu
 dir=$(mkdir -p "${1:?usage: parity.sh DIR [TEXT...]}" && cd "$1" && pwd)
 shift
-here=$(dirname "$0")
+here=$(cd "$(dirname "$0")" && pwd) # absolute: to go test, a bare path is a package of the standard library
 "$here/fetch.sh" "$dir"
 "${PYTHON:-python3}" "$here/oracle.py" parity "$dir" "$@" \
 	"$here/../../../README.md" "$here/../../../CONTRIBUTING.md" "$here"/*.py "$here"/../*.go
