@@ -32,6 +32,9 @@ type ExportOptions struct {
 	// group size already chosen. w may be overwritten.
 	Quantize func(ctx context.Context, module string, w tensor.Matrix, o Int4Options) (Weight, Layer, error)
 
+	// Calibration is for the manifest; nil: no text was read.
+	Calibration *Calibration
+
 	Private    string                                // why no runtime but this program's own may run the result; "": others may
 	Files      map[string][]byte                     // further files of the output, by path
 	Notes      []string                              // for the user and the manifest, before Export's own
@@ -137,7 +140,7 @@ func (e *exporter) files() error {
 	}
 	m := &Manifest{
 		Version: manifestVersion, Tool: e.options.Tool, Recipe: e.options.Recipe, Scheme: p.scheme, Group: p.group,
-		Layers: e.layers, Files: hashes, Sources: e.sources, Tensors: e.writer.Hashes(),
+		Calibration: e.options.Calibration, Layers: e.layers, Files: hashes, Sources: e.sources, Tensors: e.writer.Hashes(),
 		Omitted: append([]string{}, p.omitted...), Warnings: append([]string{}, p.notes...),
 	}
 	if p.scheme != FP8 {
