@@ -21,10 +21,11 @@ type Activations struct {
 	Tokens  int64
 	Windows int
 	Sites   []SitePeak
-	Keys    []Magnitude // max |x| of the channels of keys, of the block where the base's stand out most
-	Values  []Magnitude
-	Block   int // that of Keys
-	VBlock  int // that of Values
+	// Max |x| of the channels of keys and values, each of the block where those of
+	// the base stand out most.
+	KeysPre, KeysPost, Values []Magnitude
+	Block                     int // that of the keys
+	VBlock                    int // that of the values
 }
 
 // SitePeak is how far the channels of an activation stand out.
@@ -108,12 +109,12 @@ func (b *builder) activations() {
 		return widen(s.AbsMax)
 	}
 	pre, post := model.Site{Layer: a.Block, Point: model.KPre}, model.Site{Layer: a.Block, Point: model.KPost}
-	row(&a.Keys, "base, before RoPE", o.Base, pre)
-	row(&a.Keys, "quantized, before RoPE", o.Quantized, pre)
-	row(&a.Keys, "base, after RoPE", o.Base, post)
-	if keys := row(&a.Keys, "quantized, after RoPE", o.Quantized, post); keys != nil {
+	row(&a.KeysPre, "base", o.Base, pre)
+	row(&a.KeysPre, "quantized", o.Quantized, pre)
+	row(&a.KeysPost, "base", o.Base, post)
+	if keys := row(&a.KeysPost, "quantized", o.Quantized, post); keys != nil {
 		if cached := b.cachedKeys(a.Block, keys); cached != nil {
-			a.Keys = append(a.Keys, Magnitude{"quantized, as cached", cached})
+			a.KeysPost = append(a.KeysPost, Magnitude{"quantized, as cached", cached})
 		}
 	}
 	values := model.Site{Layer: a.VBlock, Point: model.V}

@@ -102,7 +102,7 @@ func s8Figure(s *Scales) Figure {
 	}
 	b.LabelAt = func(i int) bool { return (first+i)%8 == 0 || first+i == e4m3Largest }
 	f.SVG = b.SVG()
-	f.Caption = fmt.Sprintf("%d of %d groups at 448, the largest (one in every row by design); %d subnormal, %d zero.", s.Largest, s.Count, s.Subnormal, s.Zero)
+	f.Caption = fmt.Sprintf("Coloured apart: %d of %d groups at 448, the largest (one in every row by design); %d subnormal, %d zero.", s.Largest, s.Count, s.Subnormal, s.Zero)
 	return f
 }
 

@@ -19,6 +19,9 @@ func exact(v float64) string {
 	case math.IsInf(v, -1):
 		return none
 	}
+	if v == math.Trunc(v) && math.Abs(v) < 1e15 {
+		return strconv.FormatFloat(v, 'f', 0, 64)
+	}
 	return strconv.FormatFloat(v, 'g', -1, 64)
 }
 

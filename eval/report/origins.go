@@ -76,7 +76,9 @@ func (b *builder) calibration() {
 	if m := b.manifest.Calibration; m != nil {
 		c.Windows, c.Tokens, c.SHA256 = m.Windows, m.Tokens, m.SHA256
 	}
+	c.Counted = len(b.report.Layers) > 0
 	for _, l := range b.report.Layers {
+		c.Counted = c.Counted && l.Method == "gptq"
 		if l.DeadColumns > 0 {
 			c.Dead = append(c.Dead, Dead{l.Name, l.DeadColumns, l.K})
 		}

@@ -80,7 +80,8 @@ type Calibration struct {
 	Windows int
 	Tokens  int64
 	SHA256  string // "": the manifest does not say
-	Dead    []Dead // linears with inputs that no token reached
+	Counted bool   // every linear says which of its inputs no token reached
+	Dead    []Dead // those linears that have some
 }
 
 // Dead counts inputs of a linear that were zero for every token.

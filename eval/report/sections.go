@@ -120,7 +120,8 @@ func (r *Report) activations() Section {
 		byProjection(a.Sites, func(p SitePeak) (string, int, float64) { return p.Point, p.Block, p.Before.Ratio })))
 	s.figure(blocks("Channels that stand out, quantized", "Same scale as the base's.", y,
 		byProjection(a.Sites, func(p SitePeak) (string, int, float64) { return p.Point, p.Block, p.After.Ratio })))
-	s.figure(channelPlot(fmt.Sprintf("Keys of block %d", a.Block), "The block whose keys have the most outstanding channel in the base; channels of all KV heads in order.", a.Keys))
+	s.figure(channelPlot(fmt.Sprintf("Keys of block %d before RoPE", a.Block), "The block whose keys have the most outstanding channel in the base; channels of all KV heads in order.", a.KeysPre))
+	s.figure(channelPlot(fmt.Sprintf("Keys of block %d after RoPE", a.Block), "The same block, as keys are multiplied with queries.", a.KeysPost))
 	s.figure(channelPlot(fmt.Sprintf("Values of block %d", a.VBlock), "The block whose values have the most outstanding channel in the base.", a.Values))
 	return s
 }
@@ -148,7 +149,7 @@ func (r *Report) scales() Section {
 func (r *Report) attention() Section {
 	s := Section{ID: "attention", Title: "Attention and KV cache"}
 	a := r.Attention
-	t := Table{Caption: "Plan", Columns: columns(text(""), text(""))}
+	t := Table{Caption: "Plan", Columns: columns(text("What"), text("How"))}
 	row := func(name, value string) { t.Rows = append(t.Rows, []Cell{text(name), text(value)}) }
 	row("KV cache", a.Scheme)
 	row("heads", fmt.Sprintf("%d of %d channels, %d of keys and values", a.Heads, a.HeadDim, a.KVHeads))
@@ -162,21 +163,40 @@ func (r *Report) attention() Section {
 		row("described by", "config.json alone; the checkpoint has no sidecar")
 	}
 	s.table(t)
-	layers := Table{Caption: "By layer", Columns: columns(
-		number("Block"), number("Key scale, least"), number("largest"), number("Key mean, largest"), number("Value mean, largest"), number("k_scale"), number("v_scale"))}
-	for _, l := range a.Layers {
-		row := []Cell{integer(l.Block)}
-		for _, v := range []float64{l.KeyScale[0], l.KeyScale[1], l.KeyMean, l.ValueMean, l.KeyStatic, l.ValStatic} {
-			cell := none
-			if !math.IsNaN(v) {
-				cell = fmt.Sprintf("%.4g", v)
-			}
-			row = append(row, number(cell))
-		}
-		layers.Rows = append(layers.Rows, row)
-	}
-	s.table(layers)
+	s.table(a.layerTable())
 	return s
+}
+
+// layerTable has the columns that some layer has a number in.
+func (a *Attention) layerTable() Table {
+	t := Table{ID: "attention-layers", Caption: "By layer", Columns: columns(number("Block"))}
+	for _, l := range a.Layers {
+		t.Rows = append(t.Rows, []Cell{integer(l.Block)})
+	}
+	for _, c := range []struct {
+		name string
+		of   func(AttentionLayer) float64
+	}{
+		{"Key scale, least", func(l AttentionLayer) float64 { return l.KeyScale[0] }},
+		{"Key scale, largest", func(l AttentionLayer) float64 { return l.KeyScale[1] }},
+		{"Key mean, largest", func(l AttentionLayer) float64 { return l.KeyMean }},
+		{"Value mean, largest", func(l AttentionLayer) float64 { return l.ValueMean }},
+		{"k_scale", func(l AttentionLayer) float64 { return l.KeyStatic }},
+		{"v_scale", func(l AttentionLayer) float64 { return l.ValStatic }},
+	} {
+		if !slices.ContainsFunc(a.Layers, func(l AttentionLayer) bool { return !math.IsNaN(c.of(l)) }) {
+			continue
+		}
+		t.Columns = append(t.Columns, number(c.name))
+		for i, l := range a.Layers {
+			cell := none
+			if v := c.of(l); !math.IsNaN(v) {
+				cell = fmt.Sprintf("%.6g", v)
+			}
+			t.Rows[i] = append(t.Rows[i], number(cell))
+		}
+	}
+	return t
 }
 
 // calibration shows what the statistics were taken from.
@@ -196,7 +216,7 @@ func (r *Report) calibration() Section {
 		dead.Rows = append(dead.Rows, []Cell{text(d.Linear), integer(d.Columns), integer(d.K)})
 	}
 	s.table(dead)
-	if c.SHA256 != "" && len(c.Dead) == 0 {
+	if c.Counted && len(c.Dead) == 0 {
 		s.say("Every input of every linear was reached.")
 	}
 	return s
@@ -205,7 +225,7 @@ func (r *Report) calibration() Section {
 // fallbacks names what is not as the recipe asked.
 func (r *Report) fallbacks() Section {
 	s := Section{ID: "fallbacks", Title: "Fallbacks and notes"}
-	t := Table{ID: "fallback-table", Caption: "Not as the recipe asked", Columns: columns(text("Name"), text("Reason"))}
+	t := Table{ID: "fallback-table", Caption: "Where the result falls short of the recipe", Columns: columns(text("Name"), text("Reason"))}
 	for _, f := range r.Fallbacks {
 		t.Rows = append(t.Rows, []Cell{text(f.Name), text(f.Reason)})
 	}

@@ -95,9 +95,9 @@ func (s *scale) ticks(most int) []float64 {
 	return ticks
 }
 
-// logTicks takes 1, 2 and 5 of each decade, or fewer where there is no room.
+// logTicks takes as many round values of each decade as there is room for.
 func (s *scale) logTicks(most int) []float64 {
-	for _, digits := range [][]float64{{1, 2, 5}, {1, 3}, {1}} {
+	for _, digits := range [][]float64{{1, 1.5, 2, 3, 4, 5, 7}, {1, 2, 5}, {1, 3}, {1}} {
 		var ticks []float64
 		for e := math.Floor(s.from); e <= s.to; e++ {
 			for _, d := range digits {
@@ -113,10 +113,17 @@ func (s *scale) logTicks(most int) []float64 {
 	return nil
 }
 
-// tick writes a round value.
+// tick writes a round value in at most six letters, which is what the margin holds.
 func tick(v float64) string {
-	if a := math.Abs(v); a >= 1e5 || a != 0 && a < 1e-3 {
+	switch a := math.Abs(v); {
+	case a >= 1e12 || a != 0 && a < 1e-3:
 		return strconv.FormatFloat(v, 'g', 3, 64)
+	case a >= 1e9:
+		return tick(v/1e9) + "G"
+	case a >= 1e6:
+		return tick(v/1e6) + "M"
+	case a >= 1e4:
+		return tick(v/1e3) + "k"
 	}
 	return strconv.FormatFloat(math.Round(v*1e6)/1e6, 'f', -1, 64)
 }
