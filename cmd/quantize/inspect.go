@@ -60,15 +60,15 @@ checkpoint: the signal-to-noise ratio of each layer, from its manifest.
 With --html also a page with plots of what quantization did: one file, nothing is
 loaded from elsewhere. --base adds sizes and outlier channels before, --text the
 activations, keys and values of both on a short text; what eval --save kept is
-shown too.`,
+shown too, and judged by --budget.`,
 		Example: `  quantize inspect SmolLM2-135M
   quantize eval out --base SmolLM2-135M --text wiki.txt --save
   quantize inspect out --base SmolLM2-135M --text wiki.txt --html report.html`,
 		Args: oneArg("PATH, a checkpoint directory"),
 		RunE: func(c *cobra.Command, args []string) error {
 			switch {
-			case o.html == "" && (o.base != "" || o.text != ""):
-				return &usageError{errors.New("inspect: found --base or --text alone, wanted --html FILE too")}
+			case o.html == "" && (o.base != "" || o.text != "" || o.budget != ""):
+				return &usageError{errors.New("inspect: found --base, --text or --budget alone, wanted --html FILE too")}
 			case o.text != "" && o.base == "":
 				return &usageError{errors.New("inspect: found --text without --base, wanted the checkpoint to compare with")}
 			}
@@ -89,6 +89,7 @@ shown too.`,
 	c.Flags().StringVar(&o.html, "html", "", "write a report on a quantized checkpoint to this file")
 	c.Flags().StringVar(&o.base, "base", "", "the checkpoint that PATH was made from, for the report")
 	c.Flags().StringVar(&o.text, "text", "", "UTF-8 text to compare activations on, for the report")
+	c.Flags().StringVar(&o.budget, "budget", "", "YAML file of budgets for the report, as gate reads it")
 	return c
 }
 

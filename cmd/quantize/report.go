@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 
 	"quantize/calibrate"
 	"quantize/checkpoint"
@@ -13,6 +14,7 @@ import (
 	"quantize/internal/atomicfile"
 	"quantize/internal/fault"
 	"quantize/model/tokenizer"
+	"quantize/recipe"
 )
 
 // reportOptions says what a report is made of and where it goes.
@@ -20,6 +22,8 @@ type reportOptions struct {
 	html string // the file
 	base string // checkpoint that the other was made from; "": not at hand
 	text string // run through both models for their activations; "": none
+	// budget is a file of budgets that the kept results are judged by; "": none.
+	budget string
 }
 
 // The text of a report is run for magnitudes, which a few windows show.
@@ -52,6 +56,11 @@ func (e *env) writeReport(ctx context.Context, dir string, o reportOptions) erro
 			}
 		}
 	}
+	if o.budget != "" {
+		if in.Gate, err = judge(l, dir, o.budget); err != nil {
+			return err
+		}
+	}
 	r, err := report.Build(in)
 	if err != nil {
 		return err
@@ -64,6 +73,26 @@ func (e *env) writeReport(ctx context.Context, dir string, o reportOptions) erro
 		return errors.Join(checkpoint.ErrOutput, err)
 	}
 	return nil
+}
+
+// judge compares the results that eval --save kept with budgets: of each text the
+// first, which is the reading of the runtime that is meant.
+func judge(l *loaded, dir, budget string) ([]eval.Verdict, error) {
+	g, err := recipe.LoadGate(budget)
+	if err != nil {
+		return nil, err
+	}
+	kept, err := report.ReadResults(dir)
+	if err != nil {
+		return nil, err
+	}
+	var first []eval.Report
+	for _, r := range kept {
+		if !slices.ContainsFunc(first, func(f eval.Report) bool { return f.Text == r.Text }) {
+			first = append(first, r)
+		}
+	}
+	return eval.Gate(g.Budgets, first, l.tensorBytes())
 }
 
 // observe takes the statistics of both models on the first windows of a text.
