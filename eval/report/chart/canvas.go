@@ -12,7 +12,7 @@ import (
 // The size of a plot and of the margins that its axes are written in.
 const (
 	width, height                  = 460.0, 280.0
-	left, right, top, bottom       = 62.0, 14.0, 12.0, 50.0
+	left, right, top, bottom       = 70.0, 14.0, 12.0, 50.0
 	plotRight, plotBottom          = width - right, height - bottom
 	letterWidth                    = 7.0 // of the mean letter at 13 units
 	markers                        = 7   // shapes and colours before they repeat
