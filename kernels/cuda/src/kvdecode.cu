@@ -211,14 +211,14 @@ __device__ __forceinline__ void attend(const uint8_t *record, int valid, const u
 #pragma unroll
     for (int shift = 4; shift < 32; shift *= 2) top[i] = fmaxf(top[i], __shfl_xor_sync(ALL, top[i], shift));
   }
-  unsigned largest = 0;  // bits of positive floats grow with them; a NaN is above all
+  unsigned largest = 0;  // bits of positive floats grow with them
 #pragma unroll
   for (int k = 0; k < GROUPS; k++)
 #pragma unroll
     for (int h = 0; h < 2; h++)
       if (lane + 32 * h < valid)
         largest = max(largest, __float_as_uint(parameter<AFFINE>(record + R::VALUE_PARAMETERS, k * kv::BLOCK + lane + 32 * h).x) & 0x7FFFFFFF);
-  const int exponent = max(a.exponent, int(__reduce_max_sync(ALL, largest) >> 23) - 127);
+  const int exponent = max(a.exponent, min(int(__reduce_max_sync(ALL, largest) >> 23), 142) - 127);  // 2^15 has 142; a NaN spoils its group alone
   float less_o[2];
 #pragma unroll
   for (int i = 0; i < 2; i++) {
