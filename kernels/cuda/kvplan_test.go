@@ -21,7 +21,7 @@ func TestKVPlan(t *testing.T) {
 			t.Errorf("%v: %d stages of %d bytes", l, n, l.RecordBytes())
 		}
 	}
-	for _, c := range []struct{ pairs, records, want int }{{512, 64, 64}, {128, 128, 64}, {8, 512, 16}, {8, 1, 4}} {
+	for _, c := range []struct{ pairs, records, want int }{{512, 64, 64}, {128, 128, 128}, {8, 512, 32}, {8, 1, 4}} {
 		if got := kvChunk(132, c.pairs, c.records); got != c.want {
 			t.Errorf("%d pairs of %d records: chunks of %d, wanted %d", c.pairs, c.records, got, c.want)
 		}

@@ -18,17 +18,17 @@ import (
 
 // kvTiming is the speed of decoding over one cache.
 type kvTiming struct {
-	Layout   string  `json:"layout"`
-	Batch    int     `json:"batch"`
-	Tokens   int     `json:"tokens"` // of each sequence
-	KVHeads  int     `json:"kv_heads"`
-	Queries  int     `json:"queries"` // of a KV head
-	Chunk    int     `json:"chunk"`   // records of a block
-	Chosen   bool    `json:"chosen"`  // by kvChunk
-	US       float64 `json:"us"`
-	USSerial float64 `json:"us_serial"` // without early starts
-	TBPS     float64 `json:"tbps"`
-	Ratio    float64 `json:"ratio"` // to the measured read bandwidth
+	Layout      string  `json:"layout"`
+	Batch       int     `json:"batch"`
+	Tokens      int     `json:"tokens"` // of each sequence
+	KVHeads     int     `json:"kv_heads"`
+	Queries     int     `json:"queries"` // of a KV head
+	Chunk       int     `json:"chunk"`   // records of a block
+	Chosen      bool    `json:"chosen"`  // by kvChunk
+	US          float64 `json:"us"`
+	USDependent float64 `json:"us_dependent"` // with early starts
+	TBPS        float64 `json:"tbps"`
+	Ratio       float64 `json:"ratio"` // to the measured read bandwidth
 }
 
 // TestKVSpeed checks, then times, decoding at a server's and a single user's shapes;
@@ -160,9 +160,9 @@ func (s *Session) timeKV(row kvTiming, l KVLayout, bandwidth float64) ([]kvTimin
 				return nil, err
 			}
 			if dependent {
-				row.US = us
+				row.USDependent = us
 			} else {
-				row.USSerial = us
+				row.US = us
 			}
 		}
 		row.TBPS = float64(bytes+4*heads*d) / row.US / 1e6
@@ -171,7 +171,7 @@ func (s *Session) timeKV(row kvTiming, l KVLayout, bandwidth float64) ([]kvTimin
 		if row.Chosen {
 			mark = '*'
 		}
-		fmt.Printf("%c %-22s B %-3d S %-6d chunk %-4d %8.2f us (serial %8.2f)  %.3f TB/s  %.3f of reading\n", mark, row.Layout, row.Batch, row.Tokens, chunk, row.US, row.USSerial, row.TBPS, row.Ratio)
+		fmt.Printf("%c %-22s B %-3d S %-6d chunk %-4d %8.2f us (dependent %8.2f)  %.3f TB/s  %.3f of reading\n", mark, row.Layout, row.Batch, row.Tokens, chunk, row.US, row.USDependent, row.TBPS, row.Ratio)
 		all = append(all, row)
 	}
 	return all, nil

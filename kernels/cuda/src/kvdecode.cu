@@ -64,14 +64,10 @@ __device__ __forceinline__ void multiply(float (&c)[4], uint32_t a0, uint32_t a1
       : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
 }
 
-// Two floats as halves, the 8x8 matrix of a warp's halves transposed.
-__device__ __forceinline__ uint32_t transposed(float low, float high) {
+// The 8x8 matrix of a warp's halves, transposed.
+__device__ __forceinline__ uint32_t transposed(half2 two) {
   uint32_t h;
-  asm volatile("{ .reg .b32 two;\n"
-      "  cvt.rn.f16x2.f32 two, %2, %1;\n"
-      "  movmatrix.sync.aligned.m8n8.trans.b16 %0, two; }"
-      : "=r"(h)
-      : "f"(low), "f"(high));
+  asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(h) : "r"(*reinterpret_cast<const uint32_t *>(&two)));
   return h;
 }
 
@@ -231,7 +227,7 @@ __device__ __forceinline__ void attend(const uint8_t *record, int valid, const u
   }
   a.exponent = exponent;
 
-  const float unit = power_of_two(14 - exponent);
+  const float unit = power_of_two(14 - exponent), unit_inverse = power_of_two(exponent - 14);
   uint32_t weights[4][GROUPS][2];  // B of a tile's values: [tokens 2t, 2t+1; 2t+8, 2t+9] of query g
 #pragma unroll
   for (int tile = 0; tile < 4; tile++) {
@@ -246,10 +242,12 @@ __device__ __forceinline__ void attend(const uint8_t *record, int valid, const u
       for (int h = 0; h < 2; h++) {
         const int token = 16 * tile + g + 8 * h;
         float2 value = parameter<AFFINE>(record + R::VALUE_PARAMETERS, k * kv::BLOCK + token);
-        if (token >= valid) value = make_float2(0, 0);  // what lies there may be a NaN
-#pragma unroll
-        for (int i = 0; i < 2; i++) a.offset[k][i] += s[tile][2 * h + i] * value.y;
-        weights[tile][k][h] = transposed(s[tile][2 * h] * (value.x * unit), s[tile][2 * h + 1] * (value.x * unit));
+        if (token >= valid) value = make_float2(1, 0);  // what lies there may be a NaN; p is zero
+        const half2 weight = __floats2half2_rn(s[tile][2 * h] * (value.x * unit), s[tile][2 * h + 1] * (value.x * unit));
+        // Of the rounded weight, so that the offset takes away exactly as much as the codes bring.
+        const float per_weight = AFFINE ? __fdividef(value.y, value.x * unit) : -8 * unit_inverse;
+        a.offset[k][0] += __low2float(weight) * per_weight, a.offset[k][1] += __high2float(weight) * per_weight;
+        weights[tile][k][h] = transposed(weight);
       }
   }
   // A record is summed by itself and added in FP32: the tensor cores truncate, and in a long sum of codes, nearly all of which the offset
