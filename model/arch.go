@@ -168,7 +168,7 @@ type Defaults struct {
 	KVHeads         int // 0: as many as Heads
 	HeadDim         int // 0: Hidden / Heads
 	MaxPositions    int
-	SlidingWindow   int
+	SlidingWindow   int // 0: none
 	MaxWindowLayers int
 	NormEps         float64 // 0: 1e-6
 	RopeTheta       float64 // 0: 10000

@@ -95,6 +95,7 @@ func TestAbsentFieldsMeanWhatTransformersSays(t *testing.T) {
 		{"qwen2 ignores its window unless used", "qwen2", map[string]any{"sliding_window": 8, "max_window_layers": 0}, func(c *model.Config) int { return c.Window(1) }, 0},
 		{"qwen2 slides from max_window_layers on", "qwen2", map[string]any{"use_sliding_window": true, "sliding_window": 8, "max_window_layers": 1}, func(c *model.Config) int { return 10*c.Window(0) + c.Window(1) }, 8},
 		{"model_type alone names the architecture", "qwen2", drop("architectures"), func(c *model.Config) int { return len(c.Arch.Name) }, len("Qwen2ForCausalLM")},
+		{"mixtral has no window", "mixtral", map[string]any{"sliding_window": absent}, func(c *model.Config) int { return c.Window(0) }, 0},
 		{"mixtral has 8 experts", "mixtral", nil, func(c *model.Config) int { return 10*c.Experts + c.ExpertsPerToken }, 82},
 		{"mixtral's base is a million", "mixtral", nil, func(c *model.Config) int { return int(c.Rope.Theta) }, 1e6},
 		{"mixtral's shares sum to 1", "mixtral", nil, func(c *model.Config) int { return map[bool]int{true: 1}[c.NormTopK] }, 1},
