@@ -35,6 +35,8 @@ type ExportOptions struct {
 	// Tokens counts the calibration tokens that reached the linears of experts, by
 	// module; nil: none were run, or Quantize counts them itself.
 	Tokens map[string]int64
+	// Calibration is for the manifest; nil: no text was read.
+	Calibration *Calibration
 
 	Private    string                                // why no runtime but this program's own may run the result; "": others may
 	Files      map[string][]byte                     // further files of the output, by path
@@ -141,7 +143,7 @@ func (e *exporter) files() error {
 	}
 	m := &Manifest{
 		Version: manifestVersion, Tool: e.options.Tool, Recipe: e.options.Recipe, Scheme: p.scheme, Group: p.group,
-		Layers: e.layers, Files: hashes, Sources: e.sources, Tensors: e.writer.Hashes(),
+		Calibration: e.options.Calibration, Layers: e.layers, Files: hashes, Sources: e.sources, Tensors: e.writer.Hashes(),
 		Omitted: append([]string{}, p.omitted...), Warnings: append([]string{}, p.notes...),
 	}
 	if p.scheme != FP8 {

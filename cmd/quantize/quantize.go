@@ -162,6 +162,7 @@ func (e *env) prepare(ctx context.Context, l *loaded, j job, o *packer.ExportOpt
 		if windows, err = calibrationWindows(l, j); err != nil {
 			return err
 		}
+		o.Calibration = packer.NewCalibration(windows)
 	}
 	t, err := e.transform(ctx, l, j.recipe, windows)
 	if err != nil {
