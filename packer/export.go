@@ -32,6 +32,9 @@ type ExportOptions struct {
 	// group size already chosen. w may be overwritten.
 	Quantize func(ctx context.Context, module string, w tensor.Matrix, o Int4Options) (Weight, Layer, error)
 
+	// Tokens counts the calibration tokens that reached the linears of experts, by
+	// module; nil: none were run, or Quantize counts them itself.
+	Tokens map[string]int64
 	// Calibration is for the manifest; nil: no text was read.
 	Calibration *Calibration
 
@@ -252,5 +255,8 @@ func (e *exporter) round(ctx context.Context, l LinearShape, w tensor.Matrix) (W
 		return nil, layer, &fault.Error{Err: ErrInvalid, Where: l.Name, Found: fmt.Sprintf("a rounded weight of %dx%d", n, k), Wanted: fmt.Sprintf("%dx%d", l.N, l.K)}
 	}
 	layer.Name, layer.N, layer.K = l.Name, l.N, l.K
+	if tokens, ok := e.options.Tokens[l.Name]; ok && layer.Tokens == nil {
+		layer.reached(tokens)
+	}
 	return weight, layer, nil
 }

@@ -79,7 +79,24 @@ type Layer struct {
 	DeadColumns int     `json:"dead_columns,omitempty"` // inputs that were always zero; their codes are 0
 	Loss        float64 `json:"loss,omitempty"`         // squared error of the outputs over the calibration tokens
 	LossRTN     float64 `json:"loss_rtn,omitempty"`     // the same of the nearest codes under the same scales
+
+	// Of the linears of experts, where calibration text was run: the tokens of it
+	// that reached the expert, and what was done for lack of them.
+	Tokens   *int64 `json:"tokens,omitempty"`
+	Fallback string `json:"fallback,omitempty"`
 }
+
+// reached records the calibration tokens of an expert.
+func (l *Layer) reached(tokens int64) {
+	l.Tokens = &tokens
+	if tokens == 0 {
+		l.Fallback = "no calibration token reached this expert: rounded to nearest, and its pair not scaled by activations"
+	}
+}
+
+// Starved reports an expert that fewer calibration tokens reached than it has
+// input features: the sums that its rounding was fitted on do not have full rank.
+func (l *Layer) Starved() bool { return l.Tokens != nil && *l.Tokens > 0 && *l.Tokens < int64(l.K) }
 
 // Layer gives the figures of a rounded weight for the manifest.
 func (r *Int4Report) Layer() Layer {

@@ -29,6 +29,8 @@ type inspection struct {
 	Outliers     []outlier      `json:"outlier_channels"` // full precision: the channels that stand out most
 	Quantized    []packer.Layer `json:"quantized,omitempty"`
 	HTML         string         `json:"html,omitempty"` // the report that was written
+
+	Experts []packer.ExpertCoverage `json:"experts,omitempty"` // where calibration text was run
 }
 
 type tensorInfo struct {
@@ -55,7 +57,8 @@ func newInspectCommand(e *env) *cobra.Command {
 		Short: "Describe a checkpoint: tensors, outlier channels, what quantization cost",
 		Long: `Describe the checkpoint in PATH. Of full precision: the input channels whose
 largest weight stands out most from the median of their tensor. Of a quantized
-checkpoint: the signal-to-noise ratio of each layer, from its manifest.
+checkpoint: the signal-to-noise ratio of each layer, and the calibration tokens
+that reached each expert, from its manifest.
 
 With --html also a page with plots of what quantization did: one file, nothing is
 loaded from elsewhere. --base adds sizes and outlier channels before, --text the
@@ -114,7 +117,7 @@ func inspect(path string) (*inspection, error) {
 		res.Quantization = string(l.quant.Format)
 		return res, res.addManifest()
 	}
-	res.Outliers, err = outliers(l.reader, res.Tensors)
+	res.Outliers, err = outliers(l.reader, l.linears())
 	return res, err
 }
 
@@ -129,25 +132,24 @@ func (r *inspection) addManifest() error {
 		return err
 	}
 	r.Quantization, r.Quantized = fmt.Sprintf("%s (%s)", m.Scheme, r.Quantization), m.Layers
+	r.Experts = packer.Coverage(m.Layers)
 	return nil
 }
 
 // outlierCount is how many channels are shown at most.
 const outlierCount = 20
 
-func outliers(r *checkpoint.Reader, tensors []tensorInfo) ([]outlier, error) {
+func outliers(r *checkpoint.Reader, linears []string) ([]outlier, error) {
 	found := []outlier{}
-	for _, t := range tensors {
-		if len(t.Shape) != 2 || !strings.HasSuffix(t.Name, "_proj.weight") {
-			continue
-		}
-		w, err := r.Matrix(t.Name)
+	for _, module := range linears {
+		name := module + ".weight"
+		w, err := r.Matrix(name)
 		if err != nil {
 			return nil, err
 		}
 		for j, ratio := range report.Ratios(report.Magnitudes(w)) {
 			if ratio > report.OutlierRatio {
-				found = append(found, outlier{t.Name, j, math.Round(100*ratio) / 100})
+				found = append(found, outlier{name, j, math.Round(100*ratio) / 100})
 			}
 		}
 	}
@@ -170,6 +172,7 @@ func (r *inspection) text(w io.Writer, all bool) {
 		}
 		fmt.Fprintf(w, "  %-48s %6d x %-6d  SNR %s\n", l.Name, l.N, l.K, snr)
 	}
+	writeCoverage(w, r.Experts)
 	if len(r.Outliers) > 0 {
 		fmt.Fprintf(w, "input channels whose largest weight is over %d times the median channel's:\n", report.OutlierRatio)
 	}

@@ -181,8 +181,10 @@ func part(t model.Expected) string {
 		return "head"
 	case model.KindNorm:
 		return "norms"
+	case model.KindRouter:
+		return "MLP"
 	default:
-		if t.Role.Input() == model.AttnIn || t.Role.Input() == model.OIn {
+		if in := t.Input(); in == model.AttnIn || in == model.OIn {
 			return "attention"
 		}
 		return "MLP"
