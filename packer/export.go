@@ -28,8 +28,8 @@ type ExportOptions struct {
 	Folded *model.Folded
 	Int4   Int4Options // for the INT4 schemes; GroupSize 0 is "auto", FP8Activations is set by Export
 	// Quantize rounds one weight; nil: QuantizeInt4 with Int4, or QuantizeFP8. It
-	// is called in the order of computation, for one weight at a time, with the
-	// group size already chosen. w may be overwritten.
+	// is called in the order of computation, for one weight at a time, with what
+	// [Decide] settles. w may be overwritten.
 	Quantize func(ctx context.Context, module string, w tensor.Matrix, o Int4Options) (Weight, Layer, error)
 
 	// Tokens counts the calibration tokens that reached the linears of experts, by
@@ -51,6 +51,7 @@ type ExportOptions struct {
 type Report struct {
 	Scheme   Scheme   // what config.json declares
 	Group    int      // group size of the INT4 schemes
+	Grid     Grid     // what the codes of the INT4 schemes were chosen against
 	Layers   []Layer  // in order of computation
 	Ignored  []string // linears that stay as they are
 	Notes    []string // for the user: fallbacks, which runtimes load the result
@@ -146,9 +147,7 @@ func (e *exporter) files() error {
 		Calibration: e.options.Calibration, Layers: e.layers, Files: hashes, Sources: e.sources, Tensors: e.writer.Hashes(),
 		Omitted: append([]string{}, p.omitted...), Warnings: append([]string{}, p.notes...),
 	}
-	if p.scheme != FP8 {
-		m.Grid = e.options.Int4.Grid
-	}
+	m.Grid = p.grid
 	for _, name := range p.copies {
 		m.Sources[name] = m.Tensors[name]
 	}
@@ -210,7 +209,7 @@ func (e *exporter) hashSources(sums map[string]string) error {
 }
 
 func (e *exporter) report() *Report {
-	rep := &Report{Scheme: e.plan.scheme, Group: e.plan.group, Layers: e.layers, Ignored: e.plan.ignore, Notes: e.plan.notes}
+	rep := &Report{Scheme: e.plan.scheme, Group: e.plan.group, Grid: e.plan.grid, Layers: e.layers, Ignored: e.plan.ignore, Notes: e.plan.notes}
 	for _, name := range e.reader.Names() {
 		if info, err := e.reader.Info(name); err == nil {
 			rep.BytesIn += info.Bytes()
@@ -230,7 +229,7 @@ func sha256Hex(data []byte) string {
 // round quantizes one weight as the options say.
 func (e *exporter) round(ctx context.Context, l LinearShape, w tensor.Matrix) (Weight, Layer, error) {
 	o := e.options.Int4
-	o.GroupSize, o.FP8Activations = e.plan.group, e.plan.scheme == W4A8
+	o.GroupSize, o.Grid, o.FP8Activations = e.plan.group, e.plan.grid, e.plan.scheme == W4A8
 	var weight Weight
 	var layer Layer
 	var err error

@@ -30,13 +30,14 @@ func TestExport(t *testing.T) {
 		grid          Grid
 		declares      Scheme
 		group         int
+		rounds        Grid
 		variant       bool
 	}{
-		{"w4a8 lut", 128, 256, true, W4A8, GridLUT, W4A8, 128, true},
-		{"w4a8 exact", 128, 256, false, W4A8, GridExact, W4A8, 128, true},
-		{"w4a8 falls to group 64", 192, 256, true, W4A8, GridLUT, W4A16, 64, false},
-		{"w4a16", 128, 160, true, W4A16, GridWeightOnly, W4A16, 32, false},
-		{"fp8", 64, 72, false, FP8, 0, FP8, 0, false},
+		{"w4a8 lut", 128, 256, true, W4A8, GridLUT, W4A8, 128, GridLUT, true},
+		{"w4a8 exact", 128, 256, false, W4A8, GridExact, W4A8, 128, GridExact, true},
+		{"w4a8 falls to group 64", 192, 256, true, W4A8, GridLUT, W4A16, 64, GridWeightOnly, false},
+		{"w4a16", 128, 160, true, W4A16, GridWeightOnly, W4A16, 32, GridWeightOnly, false},
+		{"fp8", 64, 72, false, FP8, 0, FP8, 0, 0, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			src := tiny(t, c.hidden, c.inter, c.tied).write(t)
@@ -56,7 +57,7 @@ func TestExport(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if last != total || len(rep.Layers) != 14 || rep.Scheme != c.declares || rep.Group != c.group || rep.BytesOut >= rep.BytesIn {
+			if last != total || len(rep.Layers) != 14 || rep.Scheme != c.declares || rep.Group != c.group || rep.Grid != c.rounds || rep.BytesOut >= rep.BytesIn {
 				t.Errorf("progress %d of %d, report %+v", last, total, rep)
 			}
 			demandOK(t, out)
@@ -71,8 +72,13 @@ func TestExport(t *testing.T) {
 			if _, ok := written["model.safetensors.index.json"]; !ok || written["tokenizer.json"] != "{}" {
 				t.Error("index or tokenizer missing")
 			}
+			if m, err := ReadManifest(out); err != nil || m.Grid != c.rounds {
+				t.Errorf("manifest %v, grid %s, wanted %s", err, m.Grid, c.rounds)
+			}
+			o.Int4.Grid = c.rounds
 			checkDecoded(t, r, out, layer, o.Int4, c.declares, c.group)
 
+			o.Int4.Grid = c.grid
 			again := filepath.Join(t.TempDir(), "again")
 			defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 			o.Progress = nil

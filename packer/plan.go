@@ -13,6 +13,7 @@ import (
 type exportPlan struct {
 	scheme  Scheme // what config.json declares
 	group   int
+	grid    Grid             // of the INT4 codes
 	linears []LinearShape    // to be quantized, in order of computation
 	ignore  []string         // linear modules that stay as they are
 	copies  []string         // source tensors that are copied unchanged
@@ -64,7 +65,7 @@ func planExport(r *checkpoint.Reader, o *ExportOptions) (*exportPlan, error) {
 	if len(Routers(o.Model)) > 0 {
 		p.ignore = append(p.ignore, RouterPattern)
 	}
-	if err := p.groups(o); err != nil {
+	if err := p.decide(o); err != nil {
 		return nil, err
 	}
 	p.notes = append(p.notes, o.Notes...)
@@ -86,19 +87,15 @@ func (p *exportPlan) example() string {
 	return p.ignore[0]
 }
 
-// groups settles the group size; where it is not 128, no runtime has a W4A8
-// kernel, and config.json declares W4A16 unless that size was asked for.
-func (p *exportPlan) groups(o *ExportOptions) error {
-	if p.scheme == FP8 {
-		return nil
-	}
-	var err error
-	if p.group, err = ChooseGroupSize(p.linears, o.Int4.GroupSize); err != nil {
+// decide settles scheme, group size and grid.
+func (p *exportPlan) decide(o *ExportOptions) error {
+	d, err := Decide(o.Scheme, p.linears, o.Int4.GroupSize, o.Int4.Grid)
+	if err != nil {
 		return err
 	}
-	if p.scheme == W4A8 && p.group != 128 && o.Int4.GroupSize == 0 {
-		p.scheme = W4A16
-		p.notes = append(p.notes, fmt.Sprintf("group size %d: config.json declares W4A16, since W4A8 kernels have group size 128 only", p.group))
+	p.scheme, p.group, p.grid = d.Scheme, d.Group, d.Grid
+	if d.Note != "" {
+		p.notes = append(p.notes, d.Note)
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 type Preview struct {
 	Scheme   Scheme        // what config.json would declare
 	Group    int           // group size of the INT4 schemes
+	Grid     Grid          // what the codes of the INT4 schemes would be chosen against
 	Linears  []LinearShape // that would be quantized, in the order of computation
 	Ignored  []string      // linears that would stay as they are
 	Notes    []string
@@ -22,7 +23,7 @@ func PreviewExport(r *checkpoint.Reader, o ExportOptions) (*Preview, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := &Preview{Scheme: p.scheme, Group: p.group, Linears: p.linears, Ignored: p.ignore, Notes: p.notes}
+	out := &Preview{Scheme: p.scheme, Group: p.group, Grid: p.grid, Linears: p.linears, Ignored: p.ignore, Notes: p.notes}
 	for _, name := range r.Names() {
 		info, err := r.Info(name)
 		if err != nil {

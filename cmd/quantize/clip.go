@@ -30,7 +30,7 @@ func (s *scaler) clip(layer int, stats *calibrate.Stats) error {
 			hessians[site.Site.Point] = site.Hessian
 		}
 	}
-	found, err := smoothing.Clip(s.loaded.config, layer, p, hessians, s.fake(), smoothing.ClipOptions{GroupSize: s.group, MatMulT: s.loaded.compute.MatMulT})
+	found, err := smoothing.Clip(s.loaded.config, layer, p, hessians, s.fake(), smoothing.ClipOptions{GroupSize: s.decision.Group, MatMulT: s.loaded.compute.MatMulT})
 	if err != nil {
 		return err
 	}

@@ -32,8 +32,9 @@ type runResult struct {
 	Recipe     string     `json:"recipe"`
 	Scheme     string     `json:"scheme"`
 	GroupSize  int        `json:"group_size,omitempty"`
-	Layers     int        `json:"layers"`    // quantized linears
-	Fallbacks  []fallback `json:"fallbacks"` // linears that the recipe does not leave as they are and that are
+	Grid       string     `json:"grid,omitempty"` // the products that the codes were chosen against
+	Layers     int        `json:"layers"`         // quantized linears
+	Fallbacks  []fallback `json:"fallbacks"`      // linears that the recipe does not leave as they are and that are
 	Ignored    []string   `json:"ignored"`
 	Transforms []string   `json:"transforms"` // what was rotated, and by what
 	Runtimes   []string   `json:"runtimes"`
@@ -162,9 +163,16 @@ func (e *env) prepare(ctx context.Context, l *loaded, j job, o *packer.ExportOpt
 		if windows, err = calibrationWindows(l, j); err != nil {
 			return err
 		}
+	}
+	return e.prepareOn(ctx, l, j.recipe, windows, o)
+}
+
+// prepareOn is prepare with windows that are cut already, nil where none are read.
+func (e *env) prepareOn(ctx context.Context, l *loaded, r *recipe.Recipe, windows [][]int32, o *packer.ExportOptions) error {
+	if windows != nil {
 		o.Calibration = packer.NewCalibration(windows)
 	}
-	t, err := e.transform(ctx, l, j.recipe, windows)
+	t, err := e.transform(ctx, l, r, windows)
 	if err != nil {
 		return err
 	}
@@ -182,17 +190,17 @@ func (e *env) prepare(ctx context.Context, l *loaded, j job, o *packer.ExportOpt
 		}
 	}
 	switch {
-	case j.recipe.Weights.Rounding == recipe.GPTQ:
+	case r.Weights.Rounding == recipe.GPTQ:
 		target, err := l.runtime(t.sidecar)
 		if err != nil {
 			return err
 		}
-		s, err := l.sequential(j.recipe, windows, t.list, target)
+		s, err := l.sequential(r, windows, t.list, target)
 		if err != nil {
 			return err
 		}
 		o.Quantize = s.Quantize
-	case j.recipe.Weights.Importance == recipe.Activations:
+	case r.Weights.Importance == recipe.Activations:
 		stats, err := e.collect(ctx, l, windows, t.list, calibrate.Options{Points: append([]model.Point{model.ExpertIn}, calibrate.LinearInputs...)})
 		if err != nil {
 			return err

@@ -93,13 +93,13 @@ const worstLayers = 5
 // newRunResult describes what Export did; transforms are the notes that it was given.
 func newRunResult(j job, r *packer.Report, transforms []string) *runResult {
 	res := &runResult{
-		Output: j.out, Recipe: j.recipe.Name, Scheme: r.Scheme.String(), GroupSize: r.Group, Layers: len(r.Layers),
+		Output: j.out, Recipe: j.recipe.Name, Scheme: r.Scheme.String(), GroupSize: r.Group, Grid: gridName(r), Layers: len(r.Layers),
 		Fallbacks: []fallback{}, Ignored: r.Ignored, Worst: []layerSNR{}, BytesIn: r.BytesIn, BytesOut: r.BytesOut,
 		Transforms: append([]string{}, transforms...),
 	}
 	res.Runtimes = slices.DeleteFunc(slices.Clone(r.Notes), func(n string) bool { return slices.Contains(transforms, n) })
 	if asked := j.recipe.Scheme; asked == recipe.W4A8FP8 && r.Scheme != packer.W4A8 {
-		res.Fallbacks = append(res.Fallbacks, fallback{"config.json", fmt.Sprintf("W4A16 in place of W4A8: group size %d", r.Group)})
+		res.Fallbacks = append(res.Fallbacks, fallback{"config.json", fmt.Sprintf("W4A16 in place of W4A8: group size %d, codes on the grid %s", r.Group, r.Grid)})
 	}
 	res.Experts = packer.Coverage(r.Layers)
 	var sse, energy float64
@@ -120,11 +120,19 @@ func newRunResult(j job, r *packer.Report, transforms []string) *runResult {
 	return res
 }
 
+// gridName is that of the codes, "" without any.
+func gridName(r *packer.Report) string {
+	if r.Group == 0 {
+		return ""
+	}
+	return r.Grid.String()
+}
+
 // text prints the summary.
 func (r *runResult) text(w io.Writer) {
 	group := ""
 	if r.GroupSize > 0 {
-		group = fmt.Sprintf(", group size %d", r.GroupSize)
+		group = fmt.Sprintf(", group size %d, grid %s", r.GroupSize, r.Grid)
 	}
 	fmt.Fprintf(w, "%s: %s%s by recipe %s, %d linears, weight SNR %.2f dB\n", r.Output, r.Scheme, group, r.Recipe, r.Layers, r.SNR)
 	fmt.Fprintf(w, "  size      %s -> %s (%.2fx smaller)\n", size(r.BytesIn), size(r.BytesOut), float64(r.BytesIn)/float64(r.BytesOut))

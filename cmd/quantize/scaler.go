@@ -15,18 +15,18 @@ import (
 
 // scaler makes the rope and channel scales of one block after the other.
 type scaler struct {
-	loaded  *loaded
-	recipe  *recipe.Recipe
-	layout  rope.Layout
-	pre     *rope.Pre       // nil: none
-	plan    *smoothing.Plan // nil: none
-	weights *model.Folded   // with everything before plan
-	sidecar *packer.Sidecar
-	factors []float64         // of the layer's keys, folded before rotary embedding; nil: ones
-	post    []float32         // and applied after it; nil: ones
-	all     []model.Transform // with plan
-	clips   map[string]*smoothing.Clipping
-	group   int // group size of the weights
+	loaded   *loaded
+	recipe   *recipe.Recipe
+	layout   rope.Layout
+	pre      *rope.Pre       // nil: none
+	plan     *smoothing.Plan // nil: none
+	weights  *model.Folded   // with everything before plan
+	sidecar  *packer.Sidecar
+	factors  []float64         // of the layer's keys, folded before rotary embedding; nil: ones
+	post     []float32         // and applied after it; nil: ones
+	all      []model.Transform // with plan
+	clips    map[string]*smoothing.Clipping
+	decision packer.Decision
 }
 
 // sites says what has to be measured.
@@ -210,7 +210,7 @@ func (s *scaler) channelScales(layer int, p model.Params, stats *calibrate.Stats
 		return smoothing.SmoothQuant(s.loaded.config, layer, p, stats, smoothing.SmoothQuantOptions{Alpha: o.Alpha, Pairs: points})
 	default:
 		scales, _, err := smoothing.AWQ(s.loaded.config, layer, p, stats, hessians, s.fake(), smoothing.AWQOptions{
-			DuoGroup: s.group, Pairs: points, MatMulT: s.loaded.compute.MatMulT,
+			DuoGroup: s.decision.Group, Pairs: points, MatMulT: s.loaded.compute.MatMulT,
 		})
 		return scales, err
 	}
@@ -222,14 +222,11 @@ func siteOf(p recipe.Pair) model.Point {
 	}[p]
 }
 
-// groupSize is the group size that the weights will be rounded in, 0 for FP8.
-func groupSize(cfg *model.Config, r *recipe.Recipe) (int, error) {
-	if !r.Scheme.Int4() {
-		return 0, nil
-	}
+// decide settles what the weights will be rounded for, before the first one is.
+func decide(cfg *model.Config, r *recipe.Recipe) (packer.Decision, error) {
 	o, err := exportOptions(cfg, r)
 	if err != nil {
-		return 0, err
+		return packer.Decision{}, err
 	}
 	var shapes []packer.LinearShape
 	for _, t := range model.Tensors(cfg) {
@@ -237,7 +234,7 @@ func groupSize(cfg *model.Config, r *recipe.Recipe) (int, error) {
 			shapes = append(shapes, packer.LinearShape{Name: t.Module, N: t.Shape[0], K: t.Shape[1]})
 		}
 	}
-	return packer.ChooseGroupSize(shapes, o.Int4.GroupSize)
+	return packer.Decide(o.Scheme, shapes, o.Int4.GroupSize, o.Int4.Grid)
 }
 
 // fake rounds as the target will, but for the weighting of its scale search.
@@ -251,7 +248,7 @@ func (s *scaler) fake() smoothing.Fake {
 			return err
 		}
 	}
-	o := packer.Int4Options{GroupSize: s.group, Grid: grid(s.recipe), Search: s.recipe.Weights.Search}
+	o := packer.Int4Options{GroupSize: s.decision.Group, Grid: s.decision.Grid, Search: s.recipe.Weights.Search}
 	return func(dst, w tensor.Matrix) error {
 		q, _, err := packer.QuantizeInt4(w, o)
 		if err == nil {
@@ -261,8 +258,8 @@ func (s *scaler) fake() smoothing.Fake {
 	}
 }
 
-// grid is what the codes are chosen against. W4A16 has one reading, so its
-// recipes name none.
+// grid is what the recipe wants the codes chosen against; packer.Decide has the
+// last word. W4A16 has one reading, so its recipes name none.
 func grid(r *recipe.Recipe) packer.Grid {
 	switch {
 	case r.Scheme == recipe.W4A16:

@@ -13,7 +13,11 @@ func (l *loaded) sequential(r *recipe.Recipe, windows [][]int32, transforms []mo
 	if err != nil {
 		return nil, err
 	}
-	arithmetic := grid(r).Arithmetic()
+	decision, err := decide(l.config, r)
+	if err != nil {
+		return nil, err
+	}
+	arithmetic := decision.Grid.Arithmetic()
 	var backend kernels.Backend = l.compute
 	return packer.NewSequential(packer.SequentialOptions{
 		Weights: weights, Compute: l.compute, Runtime: target, MatMulT: l.compute.MatMulT, Windows: windows,

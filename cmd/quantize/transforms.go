@@ -46,11 +46,11 @@ func (e *env) transform(ctx context.Context, l *loaded, r *recipe.Recipe, window
 // scales measures the rotated model, block by block, and makes rope scales and
 // the smoothing of channels from it.
 func (e *env) scales(ctx context.Context, l *loaded, r *recipe.Recipe, windows [][]int32, t *transforms) error {
-	group, err := groupSize(l.config, r)
+	decision, err := decide(l.config, r)
 	if err != nil {
 		return err
 	}
-	s := &scaler{loaded: l, recipe: r, layout: rope.LayoutOf(l.config), group: group}
+	s := &scaler{loaded: l, recipe: r, layout: rope.LayoutOf(l.config), decision: decision}
 	if r.KV.Format != recipe.KVNone {
 		t.sidecar = &packer.Sidecar{KV: kvScheme(r.KV)}
 		if err := t.sidecar.KV.Validate(l.config.HeadDim); err != nil {
