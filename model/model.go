@@ -23,13 +23,16 @@ type Model struct {
 }
 
 // Runtime is what a target does between the linears beside the model's own
-// arithmetic. The zero value does nothing. Both functions change their
-// arguments in place and are called for one window at a time.
+// arithmetic. The zero value does nothing. The functions are called for one window at
+// a time; Cache and DownIn change their arguments in place.
 type Runtime struct {
 	// Cache rounds keys and values, rotary embedding applied, to what the cache
 	// keeps of them, and queries where the kernel rounds them. q is
 	// (M, Heads*HeadDim), k and v are (M, KVHeads*HeadDim).
 	Cache func(layer int, q, k, v tensor.Matrix)
+	// Attend is Compute.Attend by layer, of what Cache has left; nil: the model's
+	// Compute attends.
+	Attend func(layer int, dst, q, k, v tensor.Matrix, a Attention)
 	// DownIn rotates the input (M, Intermediate) of down (methods.md 3.4, R4), or of
 	// every expert's down.
 	DownIn func(x tensor.Matrix)
