@@ -7,8 +7,9 @@ import "math"
 type Result struct {
 	Model           string  `json:"model"`
 	Text            string  `json:"text"`
-	Arithmetic      string  `json:"arithmetic"` // what was multiplied: bf16, lut, exact, weight-only, fp8
-	Window          int     `json:"window"`     // tokens of a window
+	Arithmetic      string  `json:"arithmetic"`          // what was multiplied: bf16, lut, exact, weight-only, fp8
+	Attention       string  `json:"attention,omitempty"` // the plan, or "off" where one was left aside
+	Window          int     `json:"window"`              // tokens of a window
 	Windows         int     `json:"windows"`
 	Tokens          int64   `json:"tokens"` // run through the model: Windows * Window
 	NLL             float64 `json:"nll"`    // mean of the windows' means, in nats
@@ -45,7 +46,7 @@ func (e *evaluation) reports() []Report {
 		nll := mean(windowMeans(t.nll, e.window-1))
 		tokens := int64(e.total) * int64(e.window)
 		results[i] = Result{
-			Model: m.Name, Text: e.o.Text, Arithmetic: m.Arithmetic,
+			Model: m.Name, Text: e.o.Text, Arithmetic: m.Arithmetic, Attention: m.Attention,
 			Window: e.window, Windows: e.total, Tokens: tokens,
 			NLL: nll, Perplexity: math.Exp(nll),
 			Seconds: t.spent.Seconds(), TokensPerSecond: float64(tokens) / max(t.spent.Seconds(), 1e-9),

@@ -10,10 +10,8 @@ import (
 
 // PlanOptions say how [ChoosePlan] chooses.
 type PlanOptions struct {
-	// Candidates are the modes to choose from, the most wanted first: usually the
-	// cheapest. bf16 need not be among them, it is what is left. On Hopper INT4 codes are
-	// multiplied as INT8, so that int4-qk costs what int8-qk does and loses more: it is
-	// for a card with INT4 products, or to see what it would do.
+	// Candidates are the modes to choose from; bf16 need not be among them, it is what
+	// is left.
 	Candidates []AttentionMode
 	// MinCosine is the least cosine to exact attention of a layer's worst head.
 	MinCosine float64
@@ -21,20 +19,40 @@ type PlanOptions struct {
 	Fraction float64
 }
 
-// ChoosePlan gives each layer the first candidate whose worst head keeps the budget,
-// bf16 where none does. Of the layers only the share Fraction is eligible: those whose
-// best candidate by cos·(1 - relative L1) is best, the lower layer where two are equal
+// attentionCost orders modes by what they cost: INT8 and FP8 products are equally fast.
+// INT4 products are faster where a card has them. Hopper has none and multiplies INT4
+// codes as INT8: there int4-qk costs what int8-qk does and loses more, so that it
+// should be a candidate only for other cards, or to see what it would do.
+func attentionCost(m AttentionMode) int {
+	switch m {
+	case AttentionInt4:
+		return 0
+	case AttentionInt8, AttentionFP8:
+		return 1
+	default:
+		return 2
+	}
+}
+
+// ChoosePlan gives each layer the cheapest candidate (int4-qk, then int8-qk and fp8)
+// whose worst head keeps the budget, of two that cost the same the better by
+// cos·(1 - relative L1), then the first; bf16 where none keeps it. Of the layers only the share Fraction is eligible: those whose
+// best candidate by that score is best, the lower layer where two are equal
 // (SageAttention's adaptive selection; docs/methods.md 2.3, 2.9). measured has, for every
 // layer, all candidates in their order.
 //
-// A larger MinCosine or a smaller Fraction never gives a layer an earlier candidate.
+// A larger MinCosine or a smaller Fraction never gives a layer a cheaper mode.
 func ChoosePlan(measured [][]packer.MeasuredAttention, o PlanOptions) *packer.AttentionPlan {
 	plan := &packer.AttentionPlan{MinCosine: o.MinCosine, Layers: make([]packer.PlannedLayer, len(measured))}
 	for _, layer := range eligible(measured, o.Fraction) {
 		for _, m := range measured[layer] {
-			if m.Mode != AttentionBF16 && m.WorstCosine >= o.MinCosine {
-				plan.Layers[layer] = packer.PlannedLayer{Mode: m.Mode, AttentionError: m.AttentionError}
-				break
+			if m.WorstCosine < o.MinCosine {
+				continue
+			}
+			best := &plan.Layers[layer]
+			off := cmp.Or(cmp.Compare(attentionCost(m.Mode), attentionCost(best.Mode)), cmp.Compare(best.Score(), m.Score()))
+			if off < 0 {
+				best.Mode, best.AttentionError = m.Mode, m.AttentionError
 			}
 		}
 	}

@@ -38,8 +38,11 @@ type ExportOptions struct {
 	// Calibration is for the manifest; nil: no text was read.
 	Calibration *Calibration
 
-	Private    string                                // why no runtime but this program's own may run the result; "": others may
-	Files      map[string][]byte                     // further files of the output, by path
+	Private string            // why no runtime but this program's own may run the result; "": others may
+	Files   map[string][]byte // further files of the output, by path
+	// Finish makes further files from the output, tensors and configuration, before it is
+	// committed; those of the same path take the place of Files. nil: there are none.
+	Finish     func(ctx context.Context, written *checkpoint.Reader) (map[string][]byte, error)
 	Notes      []string                              // for the user and the manifest, before Export's own
 	Recipe     string                                // its text, for the manifest
 	Tool       string                                // the program's name and version, for the manifest
@@ -81,7 +84,7 @@ func Export(ctx context.Context, r *checkpoint.Reader, out string, o ExportOptio
 	if err := e.run(ctx); err != nil {
 		return nil, err
 	}
-	if err := e.files(); err != nil {
+	if err := e.files(ctx); err != nil {
 		return nil, err
 	}
 	if err := ctx.Err(); err != nil {
@@ -104,7 +107,7 @@ type exporter struct {
 }
 
 // files writes everything that is not a tensor.
-func (e *exporter) files() error {
+func (e *exporter) files(ctx context.Context) error {
 	p := e.plan
 	hashes := map[string]string{}
 	write := func(rel string, data []byte) error {
@@ -122,6 +125,9 @@ func (e *exporter) files() error {
 		if err := write(rel, data); err != nil {
 			return err
 		}
+	}
+	if err := e.finish(ctx); err != nil {
+		return err
 	}
 	for _, rel := range slices.Sorted(maps.Keys(e.options.Files)) {
 		if err := write(rel, e.options.Files[rel]); err != nil {
@@ -162,6 +168,29 @@ func (e *exporter) files() error {
 		return err
 	}
 	return e.writer.File(ManifestPath, data)
+}
+
+// finish adds the files that are made from the output.
+func (e *exporter) finish(ctx context.Context) error {
+	if e.options.Finish == nil {
+		return nil
+	}
+	written, err := e.writer.Written()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = written.Close() }() // only read
+	files, err := e.options.Finish(ctx, written)
+	if err != nil {
+		return err
+	}
+	all := maps.Clone(e.options.Files)
+	if all == nil {
+		all = map[string][]byte{}
+	}
+	maps.Copy(all, files)
+	e.options.Files = all
+	return nil
 }
 
 // hashFile is the SHA-256 of a file, in hex.

@@ -26,6 +26,7 @@ type evalOptions struct {
 	arithmetic []string // readings; none: those the configuration means
 	save       bool     // beside the manifest
 	first      bool     // only the first reading of each checkpoint
+	attention  string   // plan or off; "" is plan
 }
 
 // evalResult is the result of eval. A W4A8 checkpoint has two readings, and the
@@ -47,7 +48,10 @@ Several MODELs, made of one base, share its run and the tokenizer of the first.
 
 A W4A8 checkpoint is evaluated under both readings of its codes: lut, the table
 of vLLM's kernel, and exact, the products q*scale that transformers forms.
---arithmetic takes other readings: weight-only is OUT/w4a16/config.json.`,
+--arithmetic takes other readings: weight-only is OUT/w4a16/config.json.
+
+Where the checkpoint has an attention plan, attention is computed by it; --attention
+off computes what runtimes do that do not read the plan.`,
 		Example: `  quantize eval out --base SmolLM2-135M --text wiki.txt --windows 20`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
@@ -58,6 +62,9 @@ of vLLM's kernel, and exact, the products q*scale that transformers forms.
 		RunE: func(c *cobra.Command, args []string) error {
 			if o.text == "" {
 				return &usageError{fmt.Errorf("eval: no text (--text FILE)")}
+			}
+			if o.attention != "plan" && o.attention != "off" {
+				return &usageError{fmt.Errorf("--attention: found %q, wanted plan or off", o.attention)}
 			}
 			if o.save && len(args) > 1 {
 				return &usageError{fmt.Errorf("eval: found %d MODELs, wanted one to --save the results in", len(args))}
@@ -79,6 +86,7 @@ of vLLM's kernel, and exact, the products q*scale that transformers forms.
 	c.Flags().IntVar(&o.window, "window", 0, "tokens of a window (default 2048, or the trained context if that is less)")
 	c.Flags().IntVar(&o.windows, "windows", 0, "the first so many windows (default all)")
 	c.Flags().BoolVar(&o.save, "save", false, "keep the results in MODEL/quantize, for inspect --html")
+	c.Flags().StringVar(&o.attention, "attention", "plan", "plan, or off for attention in full precision")
 	c.Flags().StringSliceVar(&o.arithmetic, "arithmetic", nil, "only these readings of W4A8 checkpoints: lut, exact, weight-only")
 	return c
 }
@@ -88,6 +96,10 @@ var arithmetics = map[string]packer.Arithmetic{
 	"lut": packer.LUT, "exact": packer.Exact, "weight-only": packer.WeightOnly,
 	"bf16": packer.WeightOnly, "fp8": packer.Exact,
 }
+
+// readings names the arithmetics that a scheme's configuration means, the first the
+// runtime's that most users deploy.
+var readings = map[string][]string{"bf16": {"bf16"}, "fp8": {"fp8"}, "w4a16": {"weight-only"}, "w4a8": {"lut", "exact"}}
 
 // evaluate runs eval: the candidates are the readings of the checkpoints.
 func (e *env) evaluate(ctx context.Context, dirs []string, o evalOptions) (*evalResult, error) {
@@ -102,18 +114,19 @@ func (e *env) evaluate(ctx context.Context, dirs []string, o evalOptions) (*eval
 			return nil, err
 		}
 		defer l.close()
+		l.exactAttention = o.attention == "off"
 		wanted := o.arithmetic
 		if len(dirs) > 1 && l.scheme() != "w4a8" {
 			wanted = nil // beside others that have readings to choose from
 		}
-		readings, err := l.candidates(dir, wanted)
+		read, err := l.candidates(dir, wanted)
 		if err != nil {
 			return nil, err
 		}
 		if o.first {
-			readings = readings[:1]
+			read = read[:1]
 		}
-		candidates = append(candidates, readings...)
+		candidates = append(candidates, read...)
 	}
 	bar := e.progress("evaluate")
 	defer bar.end()
@@ -147,7 +160,7 @@ func (e *env) evaluate(ctx context.Context, dirs []string, o evalOptions) (*eval
 // names them, none takes those its config.json means.
 func (l *loaded) candidates(dir string, wanted []string) ([]eval.Candidate, error) {
 	scheme := l.scheme()
-	names := map[string][]string{"bf16": {"bf16"}, "fp8": {"fp8"}, "w4a16": {"weight-only"}, "w4a8": {"lut", "exact"}}[scheme]
+	names := readings[scheme]
 	if len(wanted) > 0 {
 		if scheme != "w4a8" && !slices.Equal(wanted, names) {
 			return nil, &usageError{fmt.Errorf("%s is %s: it has one reading; leave --arithmetic out", dir, scheme)}
@@ -168,7 +181,7 @@ func (l *loaded) candidates(dir string, wanted []string) ([]eval.Candidate, erro
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, eval.Candidate{Model: m, Name: filepath.Base(filepath.Clean(dir)), Arithmetic: name, HeadID: head})
+		out = append(out, eval.Candidate{Model: m, Name: filepath.Base(filepath.Clean(dir)), Arithmetic: name, Attention: l.attention, HeadID: head})
 	}
 	return out, nil
 }
@@ -220,6 +233,11 @@ func printReports(w io.Writer, reports []eval.Report) {
 			fmt.Fprintf(w, " %8.4f %9.5f %7.1f%% %10.0f\n", r.Perplexity/c.Base.Perplexity, c.KLMean, 100*c.Top1Agreement, r.TokensPerSecond)
 		} else {
 			fmt.Fprintf(w, " %8s %9s %8s %10.0f\n", "", "", "", r.TokensPerSecond)
+		}
+	}
+	for i, r := range reports {
+		if r.Attention != "" && (i == 0 || r.Model != reports[i-1].Model) {
+			fmt.Fprintf(w, "%-20s attention: %s\n", r.Model, r.Attention)
 		}
 	}
 	if first.Comparison == nil {

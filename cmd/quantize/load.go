@@ -18,6 +18,9 @@ type loaded struct {
 	config  *model.Config
 	quant   *packer.QuantizationConfig // nil for full precision
 	compute *cpu.Compute
+	// exactAttention leaves the sidecar's attention plan aside.
+	exactAttention bool
+	attention      string // of the model that was made last: its plan, "off" where that is left aside
 }
 
 // load opens the checkpoint in dir.
@@ -30,15 +33,22 @@ func load(dir string) (*loaded, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &loaded{reader: r, compute: cpu.NewISA(isa, 0)}
-	if l.config, err = model.ParseConfig(r.ConfigJSON()); err == nil {
-		l.quant, err = packer.ParseQuantizationConfig(r.ConfigJSON())
-	}
+	l, err := opened(r, cpu.NewISA(isa, 0))
 	if err != nil {
 		_ = r.Close() // the first error is the one to tell
 		return nil, fmt.Errorf("%s: %w", dir, err)
 	}
 	return l, nil
+}
+
+// opened is load for a reader that there is.
+func opened(r *checkpoint.Reader, c *cpu.Compute) (*loaded, error) {
+	l := &loaded{reader: r, compute: c}
+	var err error
+	if l.config, err = model.ParseConfig(r.ConfigJSON()); err == nil {
+		l.quant, err = packer.ParseQuantizationConfig(r.ConfigJSON())
+	}
+	return l, err
 }
 
 // model is the checkpoint under an arithmetic; full precision has one only.
@@ -59,10 +69,13 @@ func (l *loaded) model(a packer.Arithmetic) (*model.Model, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", l.reader.Dir(), err)
 	}
+	if l.attention = planOf(sidecar); l.exactAttention && l.attention != "" {
+		l.attention, run.Attend = "off", nil
+	}
 	return m.WithRuntime(run), nil
 }
 
-// runtime is the work between the linears that a sidecar asks for; nil: none.
+// runtime is the work between the linears, attention included, that a sidecar asks for; nil: none.
 func (l *loaded) runtime(sidecar *packer.Sidecar) (model.Runtime, error) {
 	var run model.Runtime
 	if sidecar == nil {
@@ -70,6 +83,9 @@ func (l *loaded) runtime(sidecar *packer.Sidecar) (model.Runtime, error) {
 	}
 	var err error
 	if run.Cache, err = kernels.NewCache(sidecar.KV, sidecar, l.config); err != nil {
+		return run, err
+	}
+	if run.Attend, err = kernels.NewAttend(sidecar.Plan, l.config, l.compute); err != nil {
 		return run, err
 	}
 	if sidecar.Down == packer.DownHadamard {

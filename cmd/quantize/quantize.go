@@ -44,6 +44,9 @@ type runResult struct {
 	// Experts has a row for each block with experts, where calibration text was run.
 	Experts []packer.ExpertCoverage `json:"experts,omitempty"`
 
+	// Attention is the plan in the sidecar, for our own kernels; nil: none.
+	Attention *packer.AttentionPlan `json:"attention,omitempty"`
+
 	BytesIn  int64   `json:"bytes_in"`
 	BytesOut int64   `json:"bytes_out"`
 	Seconds  float64 `json:"seconds"`
@@ -93,6 +96,9 @@ func (e *env) quantize(ctx context.Context, j job) (*runResult, error) {
 		return nil, err
 	}
 	res := newRunResult(j, report, o.Notes)
+	if res.Attention, err = writtenPlan(j.out); err != nil {
+		return nil, err
+	}
 	res.Seconds, res.PeakRSS = time.Since(start).Seconds(), peakRSS()
 	return res, nil
 }
@@ -169,6 +175,7 @@ func (e *env) prepare(ctx context.Context, l *loaded, j job, o *packer.ExportOpt
 		return err
 	}
 	o.Notes, o.Private, o.Tokens = t.notes, t.private, t.tokens
+	e.planAttention(l, j, windows, t, o)
 	if t.sidecar != nil {
 		data, err := packer.EncodeSidecar(t.sidecar)
 		if err != nil {

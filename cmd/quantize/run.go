@@ -138,6 +138,9 @@ func (r *runResult) text(w io.Writer) {
 	for i, l := range r.Worst {
 		fmt.Fprintf(w, "  %-9s %s %.2f dB\n", map[bool]string{true: "worst"}[i == 0], l.Name, l.SNR)
 	}
+	if r.Attention != nil {
+		fmt.Fprintf(w, "  attention %s; others than this program's kernels do not read the plan\n", r.Attention)
+	}
 	writeCoverage(w, r.Experts)
 	for _, f := range r.Fallbacks[:min(shownFallbacks, len(r.Fallbacks))] {
 		fmt.Fprintf(w, "  fallback  %s: %s\n", f.Name, f.Reason)
