@@ -44,7 +44,10 @@ func sidecar() *packer.Sidecar {
 	for k := range ones {
 		ones[k] = 1 + float32(k)/64
 	}
-	return &packer.Sidecar{KV: packer.KVScheme{Format: packer.KVInt4, GroupSize: 32}, KeyScales: [][]float32{ones, nil}, Down: packer.DownHadamard}
+	plan := &packer.AttentionPlan{MinCosine: 0.998, Layers: []packer.PlannedLayer{
+		{Mode: packer.AttentionInt8, AttentionError: packer.AttentionError{Cosine: 0.9995, WorstCosine: 0.9985, RelativeL1: 0.02}}, {},
+	}}
+	return &packer.Sidecar{KV: packer.KVScheme{Format: packer.KVInt4, GroupSize: 32}, KeyScales: [][]float32{ones, nil}, Down: packer.DownHadamard, Plan: plan}
 }
 
 // full builds a report with every part.
@@ -112,6 +115,11 @@ func TestWhatTheReportSays(t *testing.T) {
 	// Layer 0 has post-RoPE scales, layer 1 has none.
 	if a := r.Attention; a.Bits != 4 || a.BytesPerToken != 2*2*64/2 || a.Layers[0].KeyScale[1] != 1+63.0/64 || !math.IsNaN(a.Layers[1].KeyScale[0]) {
 		t.Errorf("attention: %+v", a)
+	}
+	// Layer 0 is planned and was measured, layer 1 is left in bf16.
+	if a := r.Attention; a.MinCosine != 0.998 || a.Plan != "int8-qk in 1 of 2 layers, bf16 in 1" ||
+		a.Layers[0].Mode != "int8-qk" || a.Layers[0].WorstCosine != 0.9985 || a.Layers[1].Mode != "bf16" || !math.IsNaN(a.Layers[1].Cosine) {
+		t.Errorf("plan: %+v", a)
 	}
 	if r.Bytes.Before <= r.Bytes.After || r.Calibration.Tokens != 3 {
 		t.Errorf("bytes %+v, calibration %+v", r.Bytes, r.Calibration)
