@@ -52,7 +52,7 @@ func newSession(ordinal int) (*Session, error) {
 			return nil, err
 		}
 	}
-	return s, nil
+	return s, s.allowPrefill()
 }
 
 // load makes the kernels of a cubin known.
