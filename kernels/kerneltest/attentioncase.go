@@ -10,6 +10,7 @@ import (
 	"quantize/kernels"
 	"quantize/kernels/ref"
 	"quantize/packer"
+	"quantize/tensor"
 )
 
 // attentionSuite runs cases of one format.
@@ -56,11 +57,27 @@ func (s *attentionSuite) prepare(name string, a kernels.Attention, edit func(r *
 	}
 	if edit != nil {
 		edit(r, c)
-		c.q.freeze()
-		c.k.freeze()
-		c.v.freeze()
+	}
+	for _, x := range []*operand{c.q, c.k, c.v} {
+		if s.narrow() {
+			roundBF16(x)
+		}
+		x.freeze()
 	}
 	return c
+}
+
+func (s *attentionSuite) narrow() bool {
+	_, ok := s.implementation.(NarrowAttention)
+	return ok
+}
+
+func roundBF16(x *operand) {
+	for i := range x.Rows {
+		for c, v := range x.Row(i) {
+			x.Row(i)[c] = tensor.BF16Value(tensor.BF16Bits(v))
+		}
+	}
 }
 
 // kvParams are a layer's numbers for N(0,1) keys and values.

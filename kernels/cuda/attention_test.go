@@ -1,0 +1,51 @@
+//go:build cuda
+
+package cuda_test
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"quantize/kernels"
+	"quantize/kernels/cuda"
+	"quantize/kernels/kerneltest"
+	"quantize/tensor"
+)
+
+// The suite must not skip what the card can do.
+func TestAttention(t *testing.T) {
+	ran := kerneltest.RunAttention(t, cuda.NewBackend(open(t)))
+	int8 := kernels.AttentionFormat{Mode: kernels.AttentionInt8, Granularity: kernels.PerThread, SmoothK: true}
+	fp8, smooth, int4 := int8, int8, int8
+	fp8.Mode, smooth.SmoothV, int4.Mode = kernels.AttentionFP8, true, kernels.AttentionInt4
+	want := []kernels.AttentionFormat{int8, fp8, smooth, int4}
+	if diff := cmp.Diff(want, ran); diff != "" {
+		t.Errorf("formats that ran (-want +got):\n%s", diff)
+	}
+}
+
+func TestAttentionRefusesWhatItLacks(t *testing.T) {
+	b := cuda.NewBackend(open(t))
+	good := kernels.Attention{
+		Batch: 1, Heads: 1, KVHeads: 1, HeadDim: 64, Queries: 3, Keys: 3, Scale: 1,
+		Format: kernels.AttentionFormat{Mode: kernels.AttentionInt8, Granularity: kernels.PerThread},
+	}
+	for name, edit := range map[string]func(a *kernels.Attention){
+		"bf16":     func(a *kernels.Attention) { a.Format = kernels.AttentionFormat{} },
+		"block":    func(a *kernels.Attention) { a.Format.Granularity = kernels.PerBlock },
+		"smooth Q": func(a *kernels.Attention) { a.Format.SmoothQ = true },
+		"channels": func(a *kernels.Attention) { a.HeadDim = 96 },
+		"mask": func(a *kernels.Attention) {
+			a.Mask = &kernels.BlockMask{QueryBlock: 64, KeyBlock: 64, Keep: make([]bool, 1)}
+		},
+	} {
+		a := good
+		edit(&a)
+		x := tensor.NewMatrix(3, a.HeadDim)
+		if err := b.Attention(x, tensor.Matrix{}, x, x, x, a); !errors.Is(err, kernels.ErrUnsupported) {
+			t.Errorf("%s: error %v, want ErrUnsupported", name, err)
+		}
+	}
+}
