@@ -4,12 +4,14 @@ package cuda_test
 
 import (
 	"errors"
+	"os"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"quantize/kernels"
 	"quantize/kernels/cuda"
+	"quantize/kernels/cuda/captured"
 	"quantize/kernels/kerneltest"
 	"quantize/tensor"
 )
@@ -48,4 +50,16 @@ func TestAttentionRefusesWhatItLacks(t *testing.T) {
 			t.Errorf("%s: error %v, want ErrUnsupported", name, err)
 		}
 	}
+}
+
+// TestCapturedAttention attends with what a model's layers attend with (mkcaptured); the
+// file is named by QUANTIZE_CAPTURED.
+func TestCapturedAttention(t *testing.T) {
+	file := os.Getenv(captured.File)
+	if file == "" {
+		t.Skipf("%s is not set", captured.File)
+	}
+	h, layers, err := captured.Open(file)
+	must(t, err)
+	captured.Report(t, cuda.NewBackend(open(t)), h, layers)
 }
