@@ -10,6 +10,9 @@
 #   tune         the kernels that suit: TOKENS=1,16,64 SHAPES=0,1,2,3, QUANTIZE_CODES=signed8|signed7|table
 #   profile      Nsight Compute over the prefill kernels: PROFILE=M,shape
 #   competitors  cuBLAS and cuBLASLt: TOKENS, NK=6144x4096,...
+#   attcheck     the suite of attention; CAPTURED=file of mkcaptured: on a model's operands too
+#   attspeed     attention's speed, checked against float64 first
+#   attcompetitors  FlashAttention and cuDNN through PyTorch, the same shapes
 set -uo pipefail
 cd "$(dirname "$0")"
 out=${OUT:-build/out}
@@ -48,6 +51,11 @@ for step in "$@"; do
         --section SchedulerStats --section WarpStateStats --section MemoryWorkloadAnalysis_Tables --section InstructionStats $test -test.run TestProfile
       ;;
     competitors) run "competitors-${TAG:-0}" python3 competitors.py "$out/competitors-${TAG:-0}.json" "$NK" "$TOKENS" ;;
+    attcheck)
+      QUANTIZE_CAPTURED=${CAPTURED:-} run attention $test -test.v -test.run 'TestAttention|TestCapturedAttention' -test.count 1
+      ;;
+    attspeed) QUANTIZE_ATTENTION="$out/attention.json" run attspeed $test -test.run TestAttentionSpeed -test.v ;;
+    attcompetitors) run attcompetitors python3 attention_competitors.py "$out/attention-competitors.json" ;;
     *) echo "unknown step $step"; exit 2 ;;
   esac
 done

@@ -4,6 +4,7 @@ import (
 	"cmp"
 
 	"quantize/kernels"
+	"quantize/kernels/ref"
 )
 
 // Log is the part of a test that Report needs.
@@ -14,9 +15,10 @@ type Log interface {
 	Fatal(args ...any)
 }
 
-// smallest is the least cosine similarity to exact attention that a layer in int8-qk may
-// have; E4M3 probabilities and values cost most of what is missing.
-const smallest = 0.999
+// A layer in int8-qk whose cosine similarity to exact attention is under `smallest` must owe
+// it to the format: the twin is then no more than `slack` better. Smooth V is left out: it
+// costs where most of a query's attention is on a token with small values, as the first.
+const smallest, slack = 0.999, 1e-4
 
 var formats = []kernels.AttentionFormat{
 	{Mode: kernels.AttentionInt8, Granularity: kernels.PerThread, SmoothK: true},
@@ -25,7 +27,8 @@ var formats = []kernels.AttentionFormat{
 	{Mode: kernels.AttentionInt4, Granularity: kernels.PerThread, SmoothK: true},
 }
 
-// Report logs what each format costs in each layer; int8-qk must not cost more than it may.
+// Report logs what each format costs in each layer and fails where it is an implementation's
+// fault.
 func Report(t Log, b kernels.Attender, h Header, layers []Layer) {
 	t.Helper()
 	least := map[kernels.AttentionFormat]float64{}
@@ -37,8 +40,15 @@ func Report(t Log, b kernels.Attender, h Header, layers []Layer) {
 				t.Fatal(err)
 			}
 			t.Logf("layer %2d, %-7v smooth V %-5v  cosine %.5f, relative L1 %.4f", n, f.Mode, f.SmoothV, cosine, l1)
-			if f.Mode == kernels.AttentionInt8 && !(cosine >= smallest) {
-				t.Errorf("layer %d, %v: cosine %.5f, want at least %v", n, f.Mode, cosine, smallest)
+			if f == formats[0] && !(cosine >= smallest) {
+				twin, _, err := compare(ref.New(), h, l, f, want)
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Logf("layer %2d is below %v, the twin has %.5f", n, smallest, twin)
+				if !(cosine >= twin-slack) {
+					t.Errorf("layer %d, %v: cosine %.5f, want the twin's %.5f", n, f.Mode, cosine, twin)
+				}
 			}
 			least[f] = min(cosine, cmp.Or(least[f], 1))
 		}
