@@ -19,10 +19,10 @@ import (
 // The suite must not skip what the card can do.
 func TestAttention(t *testing.T) {
 	ran := kerneltest.RunAttention(t, cuda.NewBackend(open(t)))
-	int8 := kernels.AttentionFormat{Mode: kernels.AttentionInt8, Granularity: kernels.PerThread, SmoothK: true}
-	fp8, smooth, int4 := int8, int8, int8
-	fp8.Mode, smooth.SmoothV, int4.Mode = kernels.AttentionFP8, true, kernels.AttentionInt4
-	want := []kernels.AttentionFormat{int8, fp8, smooth, int4}
+	eight := kernels.AttentionFormat{Mode: kernels.AttentionInt8, Granularity: kernels.PerThread, SmoothK: true}
+	fp8, smooth, four := eight, eight, eight
+	fp8.Mode, smooth.SmoothV, four.Mode = kernels.AttentionFP8, true, kernels.AttentionInt4
+	want := []kernels.AttentionFormat{eight, fp8, smooth, four}
 	if diff := cmp.Diff(want, ran); diff != "" {
 		t.Errorf("formats that ran (-want +got):\n%s", diff)
 	}

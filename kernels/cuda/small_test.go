@@ -31,7 +31,10 @@ func TestSmall(t *testing.T) {
 			faults = append(faults, s.checkIntegerProduct(rand.New(rand.NewPCG(5, uint64(i))), c.shape, c.group, c.low))
 		}
 		for i, f := range prefillFormats() {
-			a := kernels.Attention{Batch: 1, Heads: 2, KVHeads: 1, HeadDim: 64 << (i % 2), Queries: 260, Keys: 330, Causal: true, Scale: 0.1, Format: f}
+			if f.Mode == kernels.AttentionInt4 {
+				continue // the same code as INT8
+			}
+			a := kernels.Attention{Batch: 1, Heads: 2, KVHeads: 1, HeadDim: 64 << (i / 2 % 2), Queries: 260, Keys: 330, Causal: true, Scale: 0.1, Format: f}
 			r := rand.New(rand.NewPCG(6, uint64(i)))
 			faults = append(faults, s.checkCodes(r, a), s.checkAttention(r, a), s.checkAttention(r, withMask(a, 64, 128)))
 		}

@@ -66,9 +66,10 @@ func checkAttention(s *Session) error {
 	return errors.Join(faults...)
 }
 
-// prefillBound is the relative error of a format on N(0,1): kerneltest's for its worst case.
+// prefillBound is the relative error of a format on N(0,1): a quarter more than kerneltest's
+// for a case, since some here are of eight queries.
 func prefillBound(m kernels.AttentionMode) float64 {
-	return map[kernels.AttentionMode]float64{kernels.AttentionInt8: 0.045, kernels.AttentionFP8: 0.07, kernels.AttentionInt4: 0.23}[m]
+	return map[kernels.AttentionMode]float64{kernels.AttentionInt8: 0.05, kernels.AttentionFP8: 0.08, kernels.AttentionInt4: 0.31}[m]
 }
 
 // checkAttention holds outputs between guards, poisoned before, to float64: a sample of 64
@@ -175,7 +176,7 @@ func checkAttentionDeterminism(s *Session) error {
 	for _, d := range []int{64, 128} {
 		for _, mode := range []kernels.AttentionMode{kernels.AttentionInt8, kernels.AttentionFP8} {
 			a := kernels.Attention{
-				Batch: 2, Heads: 32, KVHeads: 8, HeadDim: d, Queries: 900, Keys: 900, Causal: true, Scale: 0.1,
+				Batch: 2, Heads: 32, KVHeads: 8, HeadDim: d, Queries: 400, Keys: 900, Causal: true, Scale: 0.1,
 				Format: kernels.AttentionFormat{Mode: mode, Granularity: kernels.PerThread, SmoothK: true, SmoothV: true},
 			}
 			faults = append(faults, s.sameAttention(a, 50))

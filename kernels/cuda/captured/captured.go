@@ -31,22 +31,27 @@ func (l *Layer) matrices() []*tensor.Matrix { return []*tensor.Matrix{&l.Q, &l.K
 
 // Write writes a file; numbers are rounded to BF16.
 func Write(w io.Writer, h Header, layers []Layer) error {
-	b := bufio.NewWriter(w)
 	line, err := json.Marshal(h)
 	if err != nil {
 		return err
 	}
-	b.Write(append(line, '\n')) // the first error of b stays until Flush
+	if _, err := w.Write(append(line, '\n')); err != nil {
+		return err
+	}
 	for _, l := range layers {
 		for _, m := range l.matrices() {
+			raw := make([]byte, 0, 2*m.Rows*m.Cols)
 			for i := range m.Rows {
 				for _, x := range m.Row(i) {
-					b.Write(binary.LittleEndian.AppendUint16(b.AvailableBuffer(), tensor.BF16Bits(x)))
+					raw = binary.LittleEndian.AppendUint16(raw, tensor.BF16Bits(x))
 				}
+			}
+			if _, err := w.Write(raw); err != nil {
+				return err
 			}
 		}
 	}
-	return b.Flush()
+	return nil
 }
 
 // Read reads what Write wrote.
