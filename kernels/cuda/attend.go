@@ -4,6 +4,7 @@ package cuda
 
 import (
 	"errors"
+	"math"
 
 	"quantize/kernels"
 	"quantize/tensor"
@@ -87,13 +88,17 @@ func bf16Of(x tensor.Matrix) []uint16 {
 func (*Backend) AttentionBF16() {}
 
 // AttentionError implements kerneltest.CoarseAttention. Storing BF16 costs up to 2^-9 of an
-// element. The tensor core cuts terms after 13 fraction bits of the largest: of a tile's 128
-// products with values, added 32 at a time, and in FP8 of the scores' terms too. Those errors
-// have both signs, so that they grow as the root of their number: 2^-9 of the output, and as
-// much again for E4M3 scores, has room for them.
-func (*Backend) AttentionError(f kernels.AttentionFormat) float64 {
-	if f.Mode == kernels.AttentionFP8 {
-		return 3 * 0x1p-9
+// element. The tensor core cuts the 128 products of a tile's probabilities and values, added
+// 32 at a time, after 13 fraction bits of the largest; those errors have both signs and grow
+// as the root of their number, so that 2^-9 of the output has room for them.
+func (*Backend) AttentionError(kernels.AttentionFormat) float64 { return 2 * 0x1p-9 }
+
+// ScoreError implements kerneltest.CoarseScores. INT8 products are summed exactly. Of E4M3
+// ones the tensor core adds 32 and the sum so far at a time, cut after 13 fraction bits of
+// the largest: errors of both signs, to twice the root of their number.
+func (*Backend) ScoreError(f kernels.AttentionFormat, headDim int) float64 {
+	if f.Mode != kernels.AttentionFP8 {
+		return 0
 	}
-	return 2 * 0x1p-9
+	return 2 * math.Sqrt(33*float64(headDim)/32) * 0x1p-13
 }

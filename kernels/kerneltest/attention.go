@@ -16,6 +16,13 @@ type CoarseAttention interface {
 	AttentionError(f kernels.AttentionFormat) float64
 }
 
+// CoarseScores is implemented by an Attender that sums the scores of a format in fewer bits
+// than FP32: the error of a score of headDim channels, in units of the largest product
+// a.Scale·|q[c]·k[c]| in it. Outputs may be off by as much, relatively, and lse absolutely.
+type CoarseScores interface {
+	ScoreError(f kernels.AttentionFormat, headDim int) float64
+}
+
 // NarrowAttention is implemented by an Attender that takes operands in BF16: the suite's
 // are then such numbers, so that the bounds of a format hold as they stand.
 type NarrowAttention interface {
