@@ -55,7 +55,7 @@ for step in "$@"; do
       QUANTIZE_CAPTURED=${CAPTURED:-} run attention $test -test.v -test.run 'TestAttention|TestCapturedAttention' -test.count 1
       ;;
     attspeed) QUANTIZE_ATTENTION="$out/attention.json" run attspeed $test -test.run TestAttentionSpeed -test.v ;;
-    attcompetitors) run attcompetitors python3 attention_competitors.py "$out/attention-competitors.json" ;;
+    attcompetitors) run attcompetitors python3 prefill_competitors.py "$out/attention-competitors.json" ;;
     *) echo "unknown step $step"; exit 2 ;;
   esac
 done

@@ -18,7 +18,7 @@ type attentionTiming struct {
 	L1      float64 `json:"l1"`
 }
 
-// attentionOthers is what attention_competitors.py writes; a backend that refuses a shape
+// attentionOthers is what prefill_competitors.py writes; a backend that refuses a shape
 // leaves zero.
 type attentionOthers struct {
 	Device string `json:"device"`

@@ -1,7 +1,7 @@
 """Times FlashAttention-2 and cuDNN (bf16) through PyTorch's scaled_dot_product_attention on the shapes of bench_attention.go, as that times
 ours: CUDA graphs, two copies of all operands in turn, random data, medians. Operations are counted the same way: causal counts half. Writes JSON.
 
-usage: attention_competitors.py OUT.json
+usage: prefill_competitors.py OUT.json
 """
 import json
 import sys
