@@ -57,7 +57,7 @@ func TestCIExamples(t *testing.T) {
 						write(t, filepath.Join(e.WorkDir, name), data)
 					}
 					e.Setenv("GITHUB_STEP_SUMMARY", filepath.Join(e.WorkDir, "summary.md"))
-					return nil
+					return ownCache(e)
 				},
 			})
 		}

@@ -36,6 +36,7 @@ type demoResult struct {
 	Quantized *evalResult          `json:"quantized"`
 	Plain     *evalResult          `json:"plain"` // the same scheme by recipe rtn-plain
 	Verify    *packer.Verification `json:"verify"`
+	Gate      *gateResult          `json:"gate"`   // of Quantized, by gate.yaml
 	Report    string               `json:"report"` // the page that describes Quantized
 }
 
@@ -47,8 +48,8 @@ func newDemoCommand(e *env) *cobra.Command {
 		Long: fmt.Sprintf(`Write the embedded model (3.7 M parameters, with the outliers of large models) to
 DIR/base, quantize it to DIR/quantized by recipe %s, verify the result, and
 evaluate it on the first %d windows of DIR/evaluation.txt beside plain rounding
-(recipe %s, DIR/plain). DIR/report.html shows it all. DIR/base is there to try every
-other command on.`, demoRecipe, demoWindows, demoPlain),
+(recipe %s, DIR/plain); its accuracy is held against DIR/gate.yaml. DIR/report.html
+shows it all. DIR/base is there to try every other command on.`, demoRecipe, demoWindows, demoPlain),
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			res, err := e.demo(c.Context(), dir)
@@ -61,7 +62,7 @@ other command on.`, demoRecipe, demoWindows, demoPlain),
 			if !res.Verify.OK {
 				return fmt.Errorf("%s: %w", res.Output, errVerify)
 			}
-			return nil
+			return res.Gate.err()
 		},
 	}
 	c.Flags().StringVarP(&dir, "dir", "o", dir, "working directory; what an earlier demo left in it is replaced")
@@ -91,7 +92,7 @@ func (e *env) demo(ctx context.Context, dir string) (*demoResult, error) {
 		if err != nil {
 			return nil, err
 		}
-		*v.eval, err = e.evaluate(ctx, []string{out}, evalOptions{text: text, base: base, windows: demoWindows})
+		*v.eval, err = e.evaluate(ctx, []string{out}, evalOptions{texts: []string{text}, base: base, windows: demoWindows})
 		if err != nil {
 			return nil, err
 		}
@@ -104,8 +105,11 @@ func (e *env) demo(ctx context.Context, dir string) (*demoResult, error) {
 	if err := report.SaveResults(res.Output, append(slices.Clone(res.Quantized.all()), res.Plain.all()...)); err != nil {
 		return nil, err
 	}
+	if res.Gate, err = demoGate(dir, res.Quantized.Report, res.BytesOut); err != nil {
+		return nil, err
+	}
 	res.Report = filepath.Join(dir, "report.html")
-	if err := e.writeReport(ctx, res.Output, reportOptions{html: res.Report, base: base, text: text}); err != nil {
+	if err := e.writeReport(ctx, res.Output, reportOptions{html: res.Report, base: base, text: text, verdicts: res.Gate.Budgets}); err != nil {
 		return nil, err
 	}
 	res.Seconds, res.PeakRSS = time.Since(start).Seconds(), peakRSS()
@@ -139,6 +143,8 @@ func (r *demoResult) text(w io.Writer) {
 		fmt.Fprintf(w, "  verify    FAIL, %d of %d checks\n\n", failed, len(r.Verify.Checks))
 	}
 	printReports(w, append(append([]eval.Report{}, r.Quantized.Readings...), r.Plain.Readings...))
+	fmt.Fprintln(w)
+	r.Gate.text(w)
 	fmt.Fprintf(w, "\nreport: %s\n", r.Report)
 	fmt.Fprintf(w, "next: quantize verify %s; quantize inspect %s\n", r.Output, filepath.Join(filepath.Dir(r.Output), "base"))
 }

@@ -54,8 +54,7 @@ func full(t testing.TB) *Report {
 	if err := SaveResults(out.Dir(), []eval.Report{reading()}); err != nil {
 		t.Fatal(err)
 	}
-	limit := 1.1
-	gate := []eval.Verdict{{Text: "a.txt", Value: 1.02, Side: "max", Limit: limit, Margin: 0.08, OK: true}}
+	gate := []eval.Verdict{{Text: "a.txt", Value: 1.02, Side: "max", Limit: 1.1, Margin: 0.08, OK: true, Status: eval.Pass}}
 	r, err := Build(Input{Reader: out, Base: base, Observed: observed(2), Gate: gate})
 	if err != nil {
 		t.Fatal(err)
