@@ -121,6 +121,19 @@ func TestCheckBaseline(t *testing.T) {
 	}
 }
 
+func TestCheckReading(t *testing.T) {
+	t.Parallel()
+	_, baseline, _ := measured(t)
+	same := Candidate{Name: "out", Arithmetic: baseline.Arithmetic}
+	if err := CheckReading("b.json", baseline, []Candidate{same}); err != nil {
+		t.Error(err)
+	}
+	err := CheckReading("b.json", baseline, []Candidate{same, {Name: "other", Arithmetic: "weight-only"}})
+	if !errors.Is(err, ErrInput) || !strings.Contains(err.Error(), "the reading "+baseline.Arithmetic) || !strings.Contains(err.Error(), "weight-only, that of other") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestProtocols(t *testing.T) {
 	t.Parallel()
 	base, _, texts := three(t)

@@ -16,7 +16,7 @@ func at(v float64) *float64 { return &v }
 // gated is a report whose ratio is 1.05, its interval 1.02 .. 1.08.
 func gated(text string) Report {
 	return Report{
-		Result: Result{Text: text, Windows: 20, Perplexity: 10.5},
+		Result: Result{Text: text, Arithmetic: "lut", Windows: 20, Perplexity: 10.5},
 		Comparison: &Comparison{
 			Base: &Result{Perplexity: 10}, KLMean: 0.25, KLP999: 2, Top1Agreement: 0.75,
 			LnPPLRatio: math.Log(1.05), CI95: &[2]float64{math.Log(1.02), math.Log(1.08)},
@@ -113,7 +113,7 @@ func TestVerdictsKeepTheOrderOfTheFile(t *testing.T) {
 func TestGateTellsWhatIsMissing(t *testing.T) {
 	t.Parallel()
 	percent := &recipe.Change{Amount: 1, Percent: true}
-	baseline := &recipe.Baseline{Bytes: 1000, Texts: []recipe.BaselineText{{Text: "b", KLMean: 0.1}}}
+	baseline := &recipe.Baseline{Bytes: 1000, Texts: []recipe.BaselineText{{Text: "b", KLMean: at(0.1)}}}
 	for _, tc := range []struct {
 		name     string
 		budget   recipe.Budget

@@ -49,29 +49,46 @@ func NewBaseline(m Measured, baseSum string, protocols []Protocol) *recipe.Basel
 		b.Arithmetic, b.Base = r.Arithmetic, r.Base.Model
 		b.Texts = append(b.Texts, recipe.BaselineText{
 			Text: p.Text, TokensSum: p.TokensSum, Window: p.Window, Windows: p.Windows,
-			Perplexity: r.Perplexity, PerplexityRatio: math.Exp(r.LnPPLRatio),
-			KLMean: r.KLMean, KLP999: r.KLP999, Top1Agreement: r.Top1Agreement,
+			Perplexity: new(r.Perplexity), PerplexityRatio: new(math.Exp(r.LnPPLRatio)),
+			KLMean: new(r.KLMean), KLP999: new(r.KLP999), Top1Agreement: new(r.Top1Agreement),
 		})
 	}
 	return b
+}
+
+// anew ends the errors of a baseline that cannot be compared with.
+const anew = "numbers of two protocols do not compare; --write-baseline makes a new one"
+
+// CheckReading demands that candidates are read as the checkpoint of the baseline
+// was: two arithmetics give one checkpoint two perplexities. The error is
+// [ErrInput] and names both.
+func CheckReading(where string, b *recipe.Baseline, candidates []Candidate) error {
+	for _, c := range candidates {
+		if c.Arithmetic != b.Arithmetic {
+			return &fault.Error{
+				Err: ErrInput, Where: where, Found: fmt.Sprintf("%s measured by the reading %s", b.Model, b.Arithmetic),
+				Wanted: fmt.Sprintf("the reading %s, that of %s", c.Arithmetic, c.Name), Hint: anew,
+			}
+		}
+	}
+	return nil
 }
 
 // CheckBaseline demands that the baseline in the file where was measured on the
 // same base and, of each text that both have, on the same windows. The error is
 // [ErrInput] and names both sides.
 func CheckBaseline(where string, b *recipe.Baseline, base, baseSum string, protocols []Protocol) error {
-	const hint = "numbers of two protocols do not compare; --write-baseline makes a new one"
 	if b.BaseSum != baseSum {
 		return &fault.Error{
 			Err: ErrInput, Where: where, Found: fmt.Sprintf("base %s with sha256 %.12s", b.Base, b.BaseSum),
-			Wanted: fmt.Sprintf("base %s with sha256 %.12s", base, baseSum), Hint: hint,
+			Wanted: fmt.Sprintf("base %s with sha256 %.12s", base, baseSum), Hint: anew,
 		}
 	}
 	for _, p := range protocols {
 		for _, t := range b.Texts {
 			was := Protocol{Text: t.Text, TokensSum: t.TokensSum, Window: t.Window, Windows: t.Windows}
 			if t.Text == p.Text && was != p {
-				return &fault.Error{Err: ErrInput, Where: where + ": text " + t.Text, Found: was.String(), Wanted: p.String(), Hint: hint}
+				return &fault.Error{Err: ErrInput, Where: where + ": text " + t.Text, Found: was.String(), Wanted: p.String(), Hint: anew}
 			}
 		}
 	}

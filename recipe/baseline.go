@@ -22,7 +22,7 @@ const baselineVersion = 1
 type Baseline struct {
 	Version    int    `yaml:"baseline_version" json:"baseline_version"`
 	Model      string `yaml:"model" json:"model"`           // its name, for the reader
-	Arithmetic string `yaml:"arithmetic" json:"arithmetic"` // the reading, for the reader
+	Arithmetic string `yaml:"arithmetic" json:"arithmetic"` // the reading that was measured
 	Base       string `yaml:"base" json:"base"`             // its name
 	BaseSum    string `yaml:"base_sha256" json:"base_sha256"`
 	Bytes      int64  `yaml:"bytes" json:"bytes"` // of tensor data
@@ -30,23 +30,24 @@ type Baseline struct {
 	Texts []BaselineText `yaml:"texts" json:"texts"`
 }
 
-// BaselineText is one text of a baseline.
+// BaselineText is one text of a baseline. A value is nil where the file has none:
+// a missing divergence is not one of 0.
 type BaselineText struct {
 	Text      string `yaml:"text" json:"text"`                   // file name without directories
 	TokensSum string `yaml:"tokens_sha256" json:"tokens_sha256"` // of the evaluated tokens
 	Window    int    `yaml:"window" json:"window"`
 	Windows   int    `yaml:"windows" json:"windows"`
 
-	Perplexity      float64 `yaml:"perplexity" json:"perplexity"`
-	PerplexityRatio float64 `yaml:"perplexity_ratio" json:"perplexity_ratio"`
-	KLMean          float64 `yaml:"kl_mean" json:"kl_mean"`
-	KLP999          float64 `yaml:"kl_p999" json:"kl_p999"`
-	Top1Agreement   float64 `yaml:"top1_agreement" json:"top1_agreement"`
+	Perplexity      *float64 `yaml:"perplexity" json:"perplexity,omitempty"`
+	PerplexityRatio *float64 `yaml:"perplexity_ratio" json:"perplexity_ratio,omitempty"`
+	KLMean          *float64 `yaml:"kl_mean" json:"kl_mean,omitempty"`
+	KLP999          *float64 `yaml:"kl_p999" json:"kl_p999,omitempty"`
+	Top1Agreement   *float64 `yaml:"top1_agreement" json:"top1_agreement,omitempty"`
 }
 
 // metrics are the values that a budget may be measured from.
-func (t *BaselineText) metrics() map[Metric]float64 {
-	return map[Metric]float64{
+func (t *BaselineText) metrics() map[Metric]*float64 {
+	return map[Metric]*float64{
 		Perplexity: t.Perplexity, PerplexityRatio: t.PerplexityRatio, KLMean: t.KLMean, KLP999: t.KLP999, Top1Agreement: t.Top1Agreement,
 	}
 }
@@ -58,11 +59,37 @@ func (b *Baseline) Value(m Metric, text string) (float64, bool) {
 	}
 	for i := range b.Texts {
 		if b.Texts[i].Text == text {
-			v, ok := b.Texts[i].metrics()[m]
-			return v, ok
+			if v := b.Texts[i].metrics()[m]; v != nil {
+				return *v, true
+			}
+			return 0, false
 		}
 	}
 	return 0, false
+}
+
+// Covers demands every value that budgets on these texts are measured from. A
+// text that the baseline does not have is left to the verdict: it may be new.
+// Errors wrap [ErrGate] and name the file where and the metric.
+func (b *Baseline) Covers(where string, budgets []Budget, texts []string) error {
+	var faults []error
+	for i, budget := range budgets {
+		if !budget.Relative() || budget.Metric == Bytes {
+			continue
+		}
+		for _, t := range b.Texts {
+			if !slices.Contains(texts, t.Text) || (budget.Text != "" && budget.Text != t.Text) {
+				continue
+			}
+			if _, ok := b.Value(budget.Metric, t.Text); !ok {
+				faults = append(faults, &fault.Error{
+					Err: ErrGate, Where: where + ": text " + t.Text, Found: "no " + budget.Metric.String(),
+					Wanted: fmt.Sprintf("the value that budgets.%d is measured from", i), Hint: "--write-baseline makes a file that has all",
+				})
+			}
+		}
+	}
+	return errors.Join(faults...)
 }
 
 // LoadBaseline reads the baseline file at path. Errors wrap [ErrGate].
@@ -122,6 +149,9 @@ func (b *Baseline) validate() error {
 	if b.Bytes < 1 {
 		bad("bytes", fmt.Sprint(b.Bytes), "a positive number")
 	}
+	if len(b.Texts) > 0 && b.Arithmetic == "" {
+		bad("arithmetic", "nothing", "the reading that was measured, such as lut")
+	}
 	for i := range b.Texts {
 		t, where := &b.Texts[i], fmt.Sprintf("texts.%d.", i)
 		if t.Text == "" || slices.ContainsFunc(b.Texts[:i], func(o BaselineText) bool { return o.Text == t.Text }) {
@@ -136,16 +166,16 @@ func (b *Baseline) validate() error {
 		if t.Windows < 1 {
 			bad(where+"windows", fmt.Sprint(t.Windows), "a positive number")
 		}
-		if !(t.Perplexity >= 1) {
-			bad(where+"perplexity", fmt.Sprint(t.Perplexity), "at least 1")
+		if v := t.Perplexity; v != nil && !(*v >= 1) {
+			bad(where+"perplexity", fmt.Sprint(*v), "at least 1")
 		}
-		if !(t.PerplexityRatio > 0) {
-			bad(where+"perplexity_ratio", fmt.Sprint(t.PerplexityRatio), "a positive number")
+		if v := t.PerplexityRatio; v != nil && !(*v > 0) {
+			bad(where+"perplexity_ratio", fmt.Sprint(*v), "a positive number")
 		}
 		values := t.metrics()
 		for m := Perplexity; m < Bytes; m++ {
-			if v := values[m]; math.IsNaN(v) || math.IsInf(v, 0) || v < 0 {
-				bad(where+m.String(), fmt.Sprint(v), "a finite number that is not negative")
+			if v := values[m]; v != nil && (math.IsNaN(*v) || math.IsInf(*v, 0) || *v < 0) {
+				bad(where+m.String(), fmt.Sprint(*v), "a finite number that is not negative")
 			}
 		}
 	}

@@ -59,7 +59,7 @@ the 95 % interval over at least 10 windows.
 max_increase and max_decrease are measured from the value in the --baseline file, in
 the unit of the metric or, with a percent sign, as a share of it. --write-baseline
 makes the file, also of a gate that fails; commit it beside the budgets. A baseline
-of another base, text or number of windows is refused.
+of another base, text, number of windows or reading of W4A8 codes is refused.
 
 A budget that cannot be compared (too few windows, a text or a value of the baseline
 that is missing) fails the gate too, and is told apart from one that is exceeded.`,
@@ -154,7 +154,8 @@ func (o gateOptions) load(models int) (*recipe.Gate, *recipe.Baseline, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	if _, err := textNames(o.texts); err != nil {
+	names, err := textNames(o.texts)
+	if err != nil {
 		return nil, nil, err
 	}
 	needsText := func(b recipe.Budget) bool { return b.Metric != recipe.Bytes }
@@ -165,6 +166,9 @@ func (o gateOptions) load(models int) (*recipe.Gate, *recipe.Baseline, error) {
 		return nil, nil, &usageError{fmt.Errorf("gate: found %d checkpoints, wanted one for --write-baseline", models)}
 	case o.baseline != "":
 		b, err := recipe.LoadBaseline(o.baseline)
+		if err == nil {
+			err = b.Covers(o.baseline, g.Budgets, names)
+		}
 		return g, b, err
 	case slices.ContainsFunc(g.Budgets, recipe.Budget.Relative):
 		return nil, nil, &usageError{fmt.Errorf("gate: %s has max_increase or max_decrease, wanted what they are measured from (--baseline FILE; --write-baseline makes one)", o.budget)}
@@ -213,6 +217,9 @@ func (e *env) measure(ctx context.Context, dirs []string, o gateOptions, budgets
 	}
 	if baseline != nil {
 		if err := eval.CheckBaseline(o.baseline, baseline, m.base.Name, m.baseSum, protocols); err != nil {
+			return nil, err
+		}
+		if err := eval.CheckReading(o.baseline, baseline, m.candidates); err != nil {
 			return nil, err
 		}
 	}
