@@ -76,30 +76,25 @@ func (e *env) demo(ctx context.Context, dir string) (*demoResult, error) {
 	}
 	base, text := filepath.Join(dir, "base"), filepath.Join(dir, "evaluation.txt")
 	var res demoResult
-	for _, v := range []struct {
-		recipe, out string
-		eval        **evalResult
-	}{{demoPlain, "plain", &res.Plain}, {demoRecipe, "quantized", &res.Quantized}} {
+	plain := filepath.Join(dir, "plain")
+	for _, v := range []struct{ recipe, out string }{{demoPlain, plain}, {demoRecipe, filepath.Join(dir, "quantized")}} {
 		r, err := recipe.Load(v.recipe)
 		if err != nil {
 			return nil, err
 		}
-		out := filepath.Join(dir, v.out)
-		if err := removeOurs(out); err != nil {
+		if err := removeOurs(v.out); err != nil {
 			return nil, err
 		}
-		res.runResult, err = e.quantize(ctx, job{model: base, out: out, recipe: r, calib: []string{filepath.Join(dir, "calibration.txt")}})
-		if err != nil {
-			return nil, err
-		}
-		*v.eval, err = e.evaluate(ctx, []string{out}, evalOptions{texts: []string{text}, base: base, windows: demoWindows})
+		res.runResult, err = e.quantize(ctx, job{model: base, out: v.out, recipe: r, calib: []string{filepath.Join(dir, "calibration.txt")}})
 		if err != nil {
 			return nil, err
 		}
 	}
-	res.Base = res.Quantized.Base
 	var err error
 	if res.Verify, err = packer.Verify(res.Output); err != nil {
+		return nil, err
+	}
+	if err := res.evaluate(ctx, e, plain, evalOptions{texts: []string{text}, base: base, windows: demoWindows, cache: cacheOptions{off: true}}); err != nil {
 		return nil, err
 	}
 	if err := report.SaveResults(res.Output, append(slices.Clone(res.Quantized.all()), res.Plain.all()...)); err != nil {
@@ -114,6 +109,24 @@ func (e *env) demo(ctx context.Context, dir string) (*demoResult, error) {
 	}
 	res.Seconds, res.PeakRSS = time.Since(start).Seconds(), peakRSS()
 	return &res, nil
+}
+
+// evaluate measures both checkpoints in one pass, beside one run of the base; the
+// report reads what is kept of it. Nothing goes to the user's cache: the demo
+// writes to its directory alone.
+func (r *demoResult) evaluate(ctx context.Context, e *env, plain string, o evalOptions) error {
+	m, err := e.measurement([]string{r.Output, plain}, o)
+	if err != nil {
+		return err
+	}
+	defer m.close()
+	reports, err := m.run(ctx, false)
+	if err != nil {
+		return err
+	}
+	r.Quantized, r.Plain = newEvalResult(m.of(0, reports)), newEvalResult(m.of(1, reports))
+	r.Base = r.Quantized.Base
+	return nil
 }
 
 // removeOurs removes what an earlier demo wrote, and nothing else: a directory

@@ -98,6 +98,11 @@ func (e *env) evaluate(ctx context.Context, dirs []string, o evalOptions) (*eval
 	if err != nil {
 		return nil, err
 	}
+	return newEvalResult(reports), nil
+}
+
+// newEvalResult arranges the reports of each text.
+func newEvalResult(reports [][]eval.Report) *evalResult {
 	var res evalResult
 	for _, r := range reports {
 		t := textResult{Report: r[0]}
@@ -110,7 +115,7 @@ func (e *env) evaluate(ctx context.Context, dirs []string, o evalOptions) (*eval
 	if len(res.Texts) == 1 {
 		res.Texts = nil
 	}
-	return &res, nil
+	return &res
 }
 
 // text prints the table of readings of each text.

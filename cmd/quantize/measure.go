@@ -123,6 +123,19 @@ func (m *measurement) run(ctx context.Context, withoutKL bool) ([][]eval.Report,
 	return eval.Compare(ctx, *m.base, m.candidates, m.texts, o)
 }
 
+// of are the reports of checkpoint i, of all that run gave.
+func (m *measurement) of(i int, reports [][]eval.Report) [][]eval.Report {
+	end := len(m.candidates)
+	if i+1 < len(m.first) {
+		end = m.first[i+1]
+	}
+	var own [][]eval.Report
+	for _, r := range reports {
+		own = append(own, r[m.first[i]:end])
+	}
+	return own
+}
+
 func (m *measurement) close() {
 	for _, l := range m.open {
 		l.close()
