@@ -27,6 +27,7 @@ func TestMain(m *testing.M) {
 //
 //	exits CODE COMMAND...        the command ends with that exit code
 //	tinymodel DIR                a random one-layer Llama with the demo's tokenizer
+//	tinyexperts FAMILY DIR       a random mixtral or qwen3_moe of 8 experts with the demo's tokenizer
 //	demomodel DIR                DIR/base, DIR/evaluation.txt, DIR/calibration.txt as demo writes them
 //	flip FILE N                  changes the byte N before the end of the file
 //	truncate FILE N              cuts the last N bytes off
@@ -38,11 +39,18 @@ func TestScripts(t *testing.T) {
 		Dir:                 filepath.Join("testdata", "script"),
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
+		Setup:               ownCache,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "tinymodel": tinyModel, "demomodel": demoModel,
+			"exits": exits, "tinymodel": tinyModel, "tinyexperts": tinyExperts, "demomodel": demoModel,
 			"flip": flip, "truncate": truncate, "json": jsonHas, "interrupt": interrupt,
 		},
 	})
+}
+
+// ownCache keeps a script out of the cache of the user who tests.
+func ownCache(e *testscript.Env) error {
+	e.Setenv("XDG_CACHE_HOME", filepath.Join(e.WorkDir, "user-cache"))
+	return nil
 }
 
 func usage(ts *testscript.TestScript, ok bool, text string) {
@@ -74,6 +82,27 @@ func tinyModel(ts *testscript.TestScript, neg bool, args []string) {
 		Name: "tiny", Family: "llama", Hidden: 128, Intermediate: 256, Layers: 1, Heads: 2, KVHeads: 1, HeadDim: 64, Vocab: 2048,
 		Tied: true, Config: map[string]any{"max_position_embeddings": 64},
 	}
+	writeModel(ts, dir, shape)
+}
+
+// tinyExperts makes widths that W4A8 kernels for experts take, 256.
+func tinyExperts(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, !neg && len(args) == 2, "tinyexperts FAMILY DIR")
+	shape := modeltest.Shape{
+		Name: "experts", Family: args[0], Hidden: 256, Intermediate: 256, Layers: 1, Heads: 4, KVHeads: 2, HeadDim: 64, Vocab: 2048,
+		Config: map[string]any{"max_position_embeddings": 64, "num_local_experts": 8, "num_experts_per_tok": 2},
+	}
+	if args[0] == "qwen3_moe" {
+		shape.Layers = 2
+		shape.Config = map[string]any{
+			"max_position_embeddings": 64, "num_experts": 8, "num_experts_per_tok": 2, "norm_topk_prob": true,
+			"moe_intermediate_size": 256, "mlp_only_layers": []int{0},
+		}
+	}
+	writeModel(ts, ts.MkAbs(args[1]), shape)
+}
+
+func writeModel(ts *testscript.TestScript, dir string, shape modeltest.Shape) {
 	ts.Check(os.MkdirAll(dir, 0o755))
 	ts.Check(modeltest.Random(1, shape).Write(dir))
 	for _, name := range []string{"tokenizer.json", "tokenizer_config.json"} {

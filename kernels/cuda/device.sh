@@ -13,6 +13,9 @@
 #   attcheck     the suite of attention; CAPTURED=file of mkcaptured: on a model's operands too
 #   attspeed     attention's speed, checked against float64 first
 #   attcompetitors  FlashAttention and cuDNN through PyTorch, the same shapes
+#   kvcheck      the INT4 cache: decode attention and appending, against their twins
+#   kvspeed      decode attention: microseconds and the share of the read bandwidth; a star marks the chosen division
+#   kvcompetitors  PyTorch's attention at the same shapes: KV=BxSxHEADSxKVHEADSxD,...
 set -uo pipefail
 cd "$(dirname "$0")"
 out=${OUT:-build/out}
@@ -35,6 +38,7 @@ for step in "$@"; do
     check)
       run checks $test -test.v -test.run TestChecks -test.count 1
       run kerneltest $test -test.v -test.run 'TestKernels|TestError' -test.count 1
+      run kvcheck $test -test.v -test.run 'TestKVDecode|TestKVAppend' -test.count 1
       ;;
     verify) # VERIFY=a quantized checkpoint, beside build/quantize
       run verify build/quantize kernels verify "$VERIFY"
@@ -56,6 +60,12 @@ for step in "$@"; do
       ;;
     attspeed) QUANTIZE_ATTENTION="$out/attention.json" run attspeed $test -test.run TestAttentionSpeed -test.v ;;
     attcompetitors) run attcompetitors python3 prefill_competitors.py "$out/attention-competitors.json" ;;
+    kvcheck) run kvcheck $test -test.v -test.run 'TestKV(Decode|Append|Places|PutGet|Plan|Kernels)' -test.count 1 ;;
+    kvspeed) QUANTIZE_KV_SPEED=1 QUANTIZE_KV_SPEED_OUT="$out/kvspeed.json" run kvspeed $test -test.v -test.run TestKVSpeed ;;
+    kvcompetitors)
+      run kvcompetitors python3 attention_competitors.py decode "$out/kvcompetitors.json" \
+        "${KV:-64x4096x32x8x128,16x8192x32x8x128,1x32768x32x8x128,16x8192x32x8x64}"
+      ;;
     *) echo "unknown step $step"; exit 2 ;;
   esac
 done
