@@ -7,23 +7,27 @@ import (
 	"math"
 
 	"quantize/kernels"
+	"quantize/packer"
 	"quantize/tensor"
 )
 
 var _ kernels.Attender = (*Backend)(nil)
 
 // Attention implements [kernels.Attender] with operands in host memory: what
-// [Session.NewPrefill] supports, in BF16. Operands are rounded to BF16 on their way to the
+// [Session.NewPrefill] supports, and INT4 caches without a mask ([Session.AttendCached]), in BF16. Operands are rounded to BF16 on their way to the
 // card and must be finite; outputs are BF16 numbers.
 func (b *Backend) Attention(dst, lse, q, k, v tensor.Matrix, a kernels.Attention) error {
 	if err := a.Check(dst, lse, q, k, v); err != nil {
 		return err
 	}
-	if err := supportedAttention(a); err != nil {
+	attend := (*Session).attention
+	if a.Format.KV.Format == packer.KVInt4 && a.Mask == nil && NewKVLayout(a.Format.KV, a.HeadDim).valid() {
+		attend = (*Session).cachedAttention
+	} else if err := supportedAttention(a); err != nil {
 		return err
 	}
 	o, logs := make([]uint16, dst.Rows*dst.Cols), make([]float32, lse.Rows*lse.Cols)
-	err := b.device.Run(func(s *Session) error { return s.attention(o, logs, bf16Of(q), bf16Of(k), bf16Of(v), a) })
+	err := b.device.Run(func(s *Session) error { return attend(s, o, logs, bf16Of(q), bf16Of(k), bf16Of(v), a) })
 	if err != nil {
 		return err
 	}

@@ -40,7 +40,7 @@ func supportedAttention(a kernels.Attention) error {
 	f := a.Format
 	switch m := a.Mask; {
 	case f.KV.Format != packer.KVNone:
-		return bad("attention on the card", fmt.Sprintf("a cache in %v", f.KV), "keys and values as they are, or the CPU")
+		return bad("attention on the card", fmt.Sprintf("a cache in %v", f.KV), "keys and values as they are, INT4 without a mask, or the CPU")
 	case f.Mode == kernels.AttentionBF16:
 		return bad("attention on the card", f.Mode.String(), "fp8, int8-qk or int4-qk, or the CPU")
 	case f.Granularity != kernels.PerThread:
@@ -163,6 +163,8 @@ type prefillArgument struct {
 	Q, K, V, KScale, VScale, KMean, VMean, Mask, O, LSE                uint64
 	Batch, Heads, KVHeads, Queries, Keys, Tiles, Words, Window, Causal int32
 	Scale, Limit                                                       float32
+	Capacity                                                           int32 // of AttendCached, as KeyScale
+	KeyScale                                                           uint64
 }
 
 // AttendPrefill attends with queries q, BF16 (Batch, Queries, Heads, HeadDim) and finite, over
@@ -184,10 +186,7 @@ func (s *Session) AttendPrefill(p *Prefill, o, lse, q Memory, dependent bool) er
 		Q: q.Address, K: p.K.Address, V: p.V.Address, KScale: p.KScale.Address, VScale: p.VScale.Address,
 		KMean: p.KMean.Address, VMean: p.VMean.Address, Mask: p.mask.Address, O: o.Address, LSE: lse.Address,
 		Batch: int32(a.Batch), Heads: int32(a.Heads), KVHeads: int32(a.KVHeads), Queries: int32(a.Queries), Keys: int32(a.Keys),
-		Tiles: int32(p.Tiles), Words: int32(p.words), Window: int32(a.Window), Scale: a.Scale, Limit: p.limit(),
-	}
-	if a.Causal {
-		argument.Causal = 1
+		Tiles: int32(p.Tiles), Words: int32(p.words), Window: int32(a.Window), Causal: flag(a.Causal), Scale: a.Scale, Limit: p.limit(),
 	}
 	l := Launch{
 		Grid: Dim{X: min(items, s.properties.Processors)}, Threads: 128 * (attentionGroups + 1),
@@ -202,20 +201,30 @@ func (p *Prefill) kernel() string {
 	if p.Attention.Format.Mode == kernels.AttentionFP8 {
 		codes = "e4m3"
 	}
-	return prefillKernel(codes, p.Attention.HeadDim)
+	return prefillKernel(codes, p.Attention.HeadDim, p.words > 0)
 }
 
-func prefillKernel(codes string, d int) string { return fmt.Sprintf("attention_%s_%d", codes, d) }
+func prefillKernel(codes string, d int, sparse bool) string {
+	name := fmt.Sprintf("attention_%s_%d", codes, d)
+	if sparse {
+		name += "_sparse"
+	}
+	return name
+}
 
-// prefillShared is the dynamic shared memory of a block for heads of d channels (struct
-// Shared of attention.cu): queries, stages of K and V, a float a row, four barriers a
-// stage, and what aligns them to 1024 bytes.
+// prefillShared is the dynamic shared memory of a block for heads of d channels.
 func prefillShared(d int) int {
 	stages := 3
 	if d == 64 {
 		stages = 4
 	}
-	rows := attentionGroups * attentionRows
+	return sharedBytes(d, attentionGroups, stages)
+}
+
+// sharedBytes is struct Shared of attention_consumer.cuh: queries, stages of K and V, a
+// float a row, four barriers a stage, and what aligns them to 1024 bytes.
+func sharedBytes(d, groups, stages int) int {
+	rows := groups * attentionRows
 	return rows*d + 2*stages*attentionKeys*d + 4*rows + 4*8*stages + 1024
 }
 
@@ -224,8 +233,10 @@ func (s *Session) allowPrefill() error {
 	var faults []error
 	for _, d := range []int{64, 128} {
 		for _, codes := range []string{"int8", "e4m3"} {
-			name := prefillKernel(codes, d)
-			faults = append(faults, allowShared(s.functions[name], prefillShared(d), "kernel "+name))
+			for _, sparse := range []bool{false, true} {
+				name := prefillKernel(codes, d, sparse)
+				faults = append(faults, allowShared(s.functions[name], prefillShared(d), "kernel "+name))
+			}
 		}
 	}
 	return errors.Join(faults...)

@@ -13,6 +13,7 @@ import (
 	"quantize/kernels/cuda"
 	"quantize/kernels/cuda/captured"
 	"quantize/kernels/kerneltest"
+	"quantize/packer"
 	"quantize/tensor"
 )
 
@@ -22,7 +23,11 @@ func TestAttention(t *testing.T) {
 	eight := kernels.AttentionFormat{Mode: kernels.AttentionInt8, Granularity: kernels.PerThread, SmoothK: true}
 	fp8, smooth, four := eight, eight, eight
 	fp8.Mode, smooth.SmoothV, four.Mode = kernels.AttentionFP8, true, kernels.AttentionInt4
-	want := []kernels.AttentionFormat{eight, fp8, smooth, four}
+	cached := func(k packer.KVScheme) kernels.AttentionFormat {
+		k.Format, k.FP8Queries = packer.KVInt4, true
+		return kernels.AttentionFormat{Mode: kernels.AttentionFP8, KV: k}
+	}
+	want := []kernels.AttentionFormat{eight, fp8, cached(packer.KVScheme{Symmetric: true}), cached(packer.KVScheme{GroupSize: 32}), smooth, four}
 	if diff := cmp.Diff(want, ran); diff != "" {
 		t.Errorf("formats that ran (-want +got):\n%s", diff)
 	}

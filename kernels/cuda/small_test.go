@@ -36,7 +36,12 @@ func TestSmall(t *testing.T) {
 			}
 			a := kernels.Attention{Batch: 1, Heads: 2, KVHeads: 1, HeadDim: 64 << (i / 2 % 2), Queries: 260, Keys: 330, Causal: true, Scale: 0.1, Format: f}
 			r := rand.New(rand.NewPCG(6, uint64(i)))
-			faults = append(faults, s.checkCodes(r, a), s.checkAttention(r, a), s.checkAttention(r, withMask(a, 64, 128)))
+			keys := a
+			keys.Queries = 0
+			faults = append(faults, s.checkCodes(r, keys), s.checkAttention(r, a), s.checkAttention(r, withMask(a, 64, 128)))
+		}
+		for _, l := range []KVLayout{{HeadDim: 64, Group: 32}, {HeadDim: 128, Group: 128, Symmetric: true}} {
+			faults = append(faults, s.checkCached(l, 2))
 		}
 		small := KVLayout{HeadDim: 64, Group: 32}
 		faults = append(faults,

@@ -37,6 +37,7 @@ func Checks() []Check {
 		{"rounded keys and values are those of RoundAttention", checkAttentionCodes},
 		{"attention against float64", checkAttention},
 		{"fifty launches of attention give the same bits", checkAttentionDeterminism},
+		{"attention over an INT4 cache, every layout, fifty launches", checkCachedAttention},
 	}
 }
 

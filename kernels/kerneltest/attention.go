@@ -23,8 +23,8 @@ type CoarseScores interface {
 	ScoreError(f kernels.AttentionFormat, headDim int) float64
 }
 
-// NarrowAttention is implemented by an Attender that takes operands in BF16: the suite's
-// are then such numbers, so that the bounds of a format hold as they stand.
+// NarrowAttention is implemented by an Attender that takes finite operands in BF16: the
+// suite's are then such numbers, so that the bounds of a format hold as they stand.
 type NarrowAttention interface {
 	AttentionBF16()
 }

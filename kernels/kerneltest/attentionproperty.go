@@ -212,9 +212,13 @@ func (s *attentionSuite) withoutLSE(t *testing.T, a kernels.Attention) {
 }
 
 // unseenNaN: a key and a value that no query sees yet reach nothing, unless a scale or a
-// mean of their channel is taken over them.
+// mean of their channel is taken over them. A NarrowAttention need not take a NaN: to a
+// tensor core the probability 0 times NaN is NaN.
 func (s *attentionSuite) unseenNaN(t *testing.T, a kernels.Attention) {
 	t.Helper()
+	if s.narrow() {
+		return
+	}
 	if f := s.format; f.KV.Format == packer.KVNone && (f.Mode != kernels.AttentionBF16 || f.SmoothK || f.SmoothV) {
 		return
 	}

@@ -16,19 +16,25 @@ constexpr float SMALLEST = 0x1p-126f;           // smallest scale of a group
 // One call. Query i sees the keys j with j <= i + lk - lq if causal, j > i + lk - lq - window if window > 0, and a set bit of the mask.
 struct Argument {
   const __nv_bfloat16 *q;        // (batch, lq, heads, D)
-  const uint8_t *k, *v;          // codes in tiles: attention_quantize.cu
+  const uint8_t *k, *v;          // codes in tiles: attention_quantize.cu; or k the records of an INT4 cache, (batch kv_heads, capacity): kvcache.cuh
   const float *k_scale;          // (batch kv_heads, tiles, 4): of the keys {8i + 2t, 8i + 2t + 1} of a tile
   const float *v_scale;          // (batch kv_heads, D)
   const float *k_mean, *v_mean;  // (batch kv_heads, D): what was taken from the keys and the values, or null
-  const uint32_t *mask;          // (batch heads, blocks of 64 rows, words), bit j for key tile j, or null for all
+  const uint32_t *mask;          // (batch heads, blocks of 64 rows, words), bit j for key tile j; SPARSE kernels only
   __nv_bfloat16 *o;              // (batch, lq, heads, D)
   float *lse;                    // (batch, lq, heads): ln of the sum of exp(score), or null
   int batch, heads, kv_heads, lq, lk, tiles, words, window, causal;
   float scale;  // of the scores
   float limit;  // largest code of Q
+
+  // Only with a cache (attention_cache.cu), where k_mean and v_mean are (kv_heads, D):
+  int capacity;            // records of a sequence and KV head
+  const float *key_scale;  // (kv_heads, D): what keys were multiplied by, and queries are divided by; or null
 };
 
-// What a block does at a time: rows of one head of one sequence, and the key tiles they see, last to first.
+// What a block does at a time: rows of one head of one sequence, and the key tiles they see, last to first. Without a mask SPARSE is false: looking
+// for one takes registers that the kernels do not have.
+template <bool SPARSE>
 struct Item {
   int sequence, head, shared;  // shared: KV head, of (batch kv_heads)
   int row, blocks;             // first row, blocks of 64 rows
@@ -46,7 +52,7 @@ struct Item {
     const int end = a.causal ? min(a.lk, row + blocks * ROWS + offset) : a.lk;
     first = a.window > 0 ? max(0, row + offset - a.window + 1) / KEYS : 0;
     tile = (end + KEYS - 1) / KEYS;
-    mask = a.mask ? a.mask + (size_t(pair) * all + at) * a.words : nullptr;
+    if (SPARSE) mask = a.mask + (size_t(pair) * all + at) * a.words;
     next(a);
   }
 
@@ -54,11 +60,11 @@ struct Item {
 
   // Whether the rows of `block` look at the tile at all.
   __device__ __forceinline__ bool wants(const Argument &a, int block) const {
-    return block < blocks && (!mask || mask[block * a.words + tile / 32] >> tile % 32 & 1);
+    return !SPARSE || (block < blocks && mask[block * a.words + tile / 32] >> tile % 32 & 1);
   }
 
   __device__ __forceinline__ void next(const Argument &a) {
-    for (tile--; mask && tile >= first; tile--) {
+    for (tile--; SPARSE && tile >= first; tile--) {
       uint32_t any = 0;
       for (int b = 0; b < blocks; b++) any |= mask[b * a.words + tile / 32];
       if (any >> tile % 32 & 1) return;
@@ -111,28 +117,27 @@ struct Softmax {
     }
   }
 
-  // Turns products into probabilities, packed as the A fragments of the four wgmmas over this tile's keys.
+  // Turns products into probabilities, packed as the A fragments of the four wgmmas over this tile's keys, 32 keys at a time: registers are short.
   __device__ __forceinline__ void probabilities(float (&x)[64], uint32_t (&p)[4][4]) {
+    const float shift[2] = {LOG2_448 - top[0], LOG2_448 - top[1]};
+    float sums[2][2] = {};
 #pragma unroll
-    for (int r = 0; r < 2; r++) {
-      const float shift = LOG2_448 - top[r];
-      float even = 0, odd = 0;
+    for (int step = 0; step < 4; step++) {
+      float *const y = x + 16 * step;
 #pragma unroll
-      for (int b = 0; b < 16; b++) {
-        float &low = x[4 * b + 2 * r], &high = x[4 * b + 2 * r + 1];
-        low = exp2_approx(fmaf(low, factor[r], shift));
-        high = exp2_approx(fmaf(high, factor[r], shift));
-        even += low, odd += high;
+      for (int i = 0; i < 16; i++) {
+        const int r = i / 2 % 2;
+        y[i] = exp2_approx(fmaf(y[i], factor[r], shift[r]));
+        sums[r][i % 2] += y[i];
       }
-      sum[r] = fmaf(sum[r], fade[r], even + odd);
-    }
-#pragma unroll
-    for (int step = 0; step < 4; step++)
 #pragma unroll
       for (int i = 0; i < 4; i++) {
-        const float *pair = x + 16 * step + 8 * (i / 2) + 2 * (i % 2);
+        const float *pair = y + 8 * (i / 2) + 2 * (i % 2);
         p[step][i] = ptx::e4m3_of_floats(pair[0], pair[1]) | ptx::e4m3_of_floats(pair[4], pair[5]) << 16;
       }
+    }
+#pragma unroll
+    for (int r = 0; r < 2; r++) sum[r] = fmaf(sum[r], fade[r], sums[r][0] + sums[r][1]);
   }
 };
 
