@@ -3,7 +3,6 @@ package atomicfile
 import (
 	"crypto/rand"
 	"errors"
-	"os"
 	"path/filepath"
 	"strings"
 )
@@ -15,22 +14,14 @@ func Write(path string, data []byte) error { return OS.Write(path, data) }
 
 // Write is [Write] on this disk.
 func (d Disk) Write(path string, data []byte) error {
-	tmp := tempName(path)
-	f, err := d.Create(tmp)
+	draft, err := d.NewDraft(path)
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Sync()
+	if _, err := draft.Write(data); err != nil {
+		return errors.Join(err, draft.Abort())
 	}
-	if err := errors.Join(err, f.Close()); err != nil {
-		return errors.Join(err, os.Remove(tmp))
-	}
-	if err := d.Rename(tmp, path); err != nil {
-		return errors.Join(err, os.Remove(tmp))
-	}
-	return d.SyncDir(filepath.Dir(path))
+	return draft.Commit()
 }
 
 // tempName gives a hidden name beside path that nobody else has.
