@@ -212,4 +212,9 @@ func (p *Part) Bytes(name string) ([]byte, error) {
 }
 
 // Close ends the reading.
-func (p *Part) Close() error { return p.f.Close() }
+func (p *Part) Close() error {
+	if p == nil {
+		return nil
+	}
+	return p.f.Close()
+}
