@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"quantize/internal/atomicfile"
 	"quantize/internal/fault"
@@ -80,10 +81,14 @@ func resolve(out string) (string, error) {
 	return path, nil
 }
 
+// patience is how long a held lock is asked for again: a process that was just
+// killed has it until its memory is taken down.
+const patience = time.Second
+
 // acquire makes the directory and locks it. An owner that ends removes the
 // directory, perhaps between our two calls.
 func (j *Journal) acquire() error {
-	for {
+	for start := time.Now(); ; {
 		if err := j.makeParents(filepath.Dir(j.dir)); err != nil {
 			return outputFault(j.out, err)
 		}
@@ -96,6 +101,10 @@ func (j *Journal) acquire() error {
 		}
 		var held *filelock.HeldError
 		if errors.As(err, &held) {
+			if time.Since(start) < patience {
+				time.Sleep(patience / 50)
+				continue
+			}
 			return &fault.Error{
 				Err: fmt.Errorf("%w: %w", ErrOutput, err), Where: j.out,
 				Hint: "wait for that run or end it, or name another output",

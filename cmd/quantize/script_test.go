@@ -19,6 +19,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if os.Getenv(asProgram) != "" {
+		main()
+	}
 	testscript.Main(m, map[string]func(){"quantize": main})
 }
 
@@ -67,15 +70,18 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
+func tinyShape(layers int) modeltest.Shape {
+	return modeltest.Shape{
+		Name: "tiny", Family: "llama", Hidden: 128, Intermediate: 256, Layers: layers, Heads: 2, KVHeads: 1, HeadDim: 64, Vocab: 2048,
+		Tied: true, Config: map[string]any{"max_position_embeddings": 64},
+	}
+}
+
 func tinyModel(ts *testscript.TestScript, neg bool, args []string) {
 	usage(ts, !neg && len(args) == 1, "tinymodel DIR")
 	dir := ts.MkAbs(args[0])
-	shape := modeltest.Shape{
-		Name: "tiny", Family: "llama", Hidden: 128, Intermediate: 256, Layers: 1, Heads: 2, KVHeads: 1, HeadDim: 64, Vocab: 2048,
-		Tied: true, Config: map[string]any{"max_position_embeddings": 64},
-	}
 	ts.Check(os.MkdirAll(dir, 0o755))
-	ts.Check(modeltest.Random(1, shape).Write(dir))
+	ts.Check(modeltest.Random(1, tinyShape(1)).Write(dir))
 	for _, name := range []string{"tokenizer.json", "tokenizer_config.json"} {
 		data, err := demoFiles.ReadFile("demo/model/" + name)
 		ts.Check(err)

@@ -81,13 +81,9 @@ func (e *env) scales(ctx context.Context, l *loaded, r *recipe.Recipe, windows [
 	}
 	s.sidecar = t.sidecar
 	if len(measured.Points) == 0 {
-		for layer := range l.config.Layers {
-			if err := s.layer(layer, &calibrate.Stats{}); err != nil {
-				return err
-			}
-		}
-		return nil
+		return s.unmeasured()
 	}
+	measured.Phase = s.phase()
 	measured.OnSites = func(sites []*calibrate.SiteStats) error {
 		stats := &calibrate.Stats{}
 		for _, site := range sites {
