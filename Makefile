@@ -3,7 +3,7 @@ GOLANGCI_LINT_VERSION := v2.15.0
 LINT := $(shell go env GOPATH)/bin/golangci-lint
 FUZZTIME ?= 20s
 
-.PHONY: build test kill-series race fuzz lint generate bench bench-gemm interop tokenizer-parity results methods readme
+.PHONY: build test kill-series race fuzz lint generate bench bench-gemm interop tokenizer-parity report-screenshots results methods readme
 
 build: ## the pure Go binary ./quantize
 	CGO_ENABLED=0 go build -trimpath ./cmd/quantize
@@ -43,6 +43,13 @@ interop: ## load our exports in transformers: make interop DIR=scratch [MODELS="
 
 tokenizer-parity: ## ids against Hugging Face tokenizers (needs npm and python3; DIR receives the tokenizers)
 	model/tokenizer/testdata/parity.sh $(DIR)
+
+REPORT ?= tiny
+SCREENSHOTS ?= quantize-screenshots
+report-screenshots: ## pictures of the report at 1280 and 390 pixels, light and dark, below SCREENSHOTS (needs chromium): [REPORT=report.html]
+	mkdir -p $(SCREENSHOTS)
+	QUANTIZE_REPORT_SCREENSHOTS=$(if $(filter tiny,$(REPORT)),tiny,$(abspath $(REPORT))) \
+	  go test -count 1 -v -run Screenshots -artifacts -outputdir $(abspath $(SCREENSHOTS)) ./eval/report
 
 results: ## measure the README's table anew: make results SMOLLM2=DIR QWEN=DIR TEXT=FILE PYTHON=python3
 	testdata/results/run.sh "$(SMOLLM2)" "$(QWEN)" "$(TEXT)"

@@ -11,9 +11,11 @@ import (
 
 // Options are the options of [Collect].
 type Options struct {
-	// Points limits the sites that are observed; nil: all.
+	// Points limits the sites that are observed; nil: all. DownIn and ExpertIn stand
+	// for those of every expert.
 	Points []model.Point
-	// Hessians names the points whose Hessian is summed, 8·K² bytes each.
+	// Hessians names the points whose Hessian is summed, 8·K² bytes each and as
+	// many as a block has experts.
 	Hessians []model.Point
 	// MatMulT forms the products of the Hessians; nil: plain Go, slow.
 	MatMulT MatMulT
@@ -87,7 +89,7 @@ type collector struct {
 }
 
 func (c *collector) observe(site model.Site, x tensor.Matrix) {
-	if c.options.Points != nil && !slices.Contains(c.options.Points, site.Point) {
+	if c.options.Points != nil && !slices.Contains(c.options.Points, site.Point.Base()) {
 		return
 	}
 	i := slices.IndexFunc(c.current, func(s *SiteStats) bool { return s.Site == site })
@@ -98,7 +100,7 @@ func (c *collector) observe(site model.Site, x tensor.Matrix) {
 			pairs = x.Cols / 2
 		}
 		s := newSite(site, x.Cols, pairs)
-		if slices.Contains(c.options.Hessians, site.Point) {
+		if slices.Contains(c.options.Hessians, site.Point.Base()) {
 			s.Hessian = &Hessian{K: x.Cols, Data: make([]float64, x.Cols*x.Cols)}
 		}
 		c.current = append(c.current, s)

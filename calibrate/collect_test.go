@@ -53,7 +53,7 @@ func TestCollectEqualsTheFormulas(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := collect(t, m, windows, Options{Hessians: LinearInputs})
-	if len(s.Sites) != len(rows) || len(rows) != 2*len(points) || s.Tokens != 87 || s.Windows != 3 {
+	if len(s.Sites) != len(rows) || len(rows) != 2*(len(points)-1) || s.Tokens != 87 || s.Windows != 3 {
 		t.Fatalf("%d sites of %d, %d tokens, %d windows", len(s.Sites), len(rows), s.Tokens, s.Windows)
 	}
 	for site, x := range rows {

@@ -15,6 +15,9 @@
 //	                      Hessian  += xᵀx          only where asked for
 //	              OnSites(sites of the block)      Hessians are dropped, or kept in Stats
 //
+// The site of an expert (model.Point.Of) sums the tokens that reached it; an expert
+// that no token reached has no site.
+//
 // # Memory
 //
 // Beside the model's stream (two blocks, and the hidden states of all windows,

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"slices"
 
 	"quantize/model"
 )
@@ -164,11 +165,13 @@ func parseHeader(head []byte) (*fileIndex, string, error) {
 
 func site(s siteIndex) model.Site { return model.Site{Layer: s.Layer, Point: s.Point} }
 
+// known also knows the points of experts, which ExpertIn and DownIn have.
 func known(p model.Point) bool {
-	for _, q := range points {
-		if p == q {
-			return true
-		}
+	base, expert := p.Expert()
+	if expert < 0 {
+		return base != model.ExpertIn && slices.Contains(points, base)
 	}
-	return false
+	return expert < maxExperts && (base == model.ExpertIn || base == model.DownIn)
 }
+
+const maxExperts = 1 << 16

@@ -98,5 +98,7 @@ func PlainMatMulT(dst, a, b tensor.Matrix) {
 }
 
 // LinearInputs are the points whose Hessians rounding needs: the inputs of the
-// linears of a block.
+// linears of a block, and of each expert's down. ExpertIn is not among them: a
+// Hessian for each expert's gate and up takes Hidden² sums an expert, and scales
+// that all of them share are judged by MLPIn.
 var LinearInputs = []model.Point{model.AttnIn, model.OIn, model.MLPIn, model.DownIn}

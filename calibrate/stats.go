@@ -13,7 +13,7 @@ type Stats struct {
 	Tokens  int64
 	// Meta is what the caller wants to remember: model, files, seed.
 	Meta  map[string]string
-	Sites []SiteStats // by layer, then in the order of computation
+	Sites []SiteStats // by layer, then by place in the block, then by expert
 }
 
 // SiteStats describes one named activation x (Tokens, K), channel by channel.
@@ -68,10 +68,11 @@ func over(sum []float64, tokens int64) []float64 {
 
 // points is the order of computation within a block.
 var points = []model.Point{
-	model.AttnIn, model.QPre, model.KPre, model.QPost, model.KPost, model.V, model.OIn, model.MLPIn, model.DownIn,
+	model.AttnIn, model.QPre, model.KPre, model.QPost, model.KPost, model.V, model.OIn, model.MLPIn, model.ExpertIn, model.DownIn,
 }
 
-// order sorts sites by layer and by place in the block, unknown points last.
+// order sorts sites by layer, by place in the block and by expert, unknown points
+// last.
 func order(a, b model.Site) int {
 	place := func(p model.Point) int {
 		if i := slices.Index(points, p); i >= 0 {
@@ -79,5 +80,7 @@ func order(a, b model.Site) int {
 		}
 		return len(points)
 	}
-	return cmp.Or(cmp.Compare(a.Layer, b.Layer), cmp.Compare(place(a.Point), place(b.Point)), cmp.Compare(a.Point, b.Point))
+	p, i := a.Point.Expert()
+	q, j := b.Point.Expert()
+	return cmp.Or(cmp.Compare(a.Layer, b.Layer), cmp.Compare(place(p), place(q)), cmp.Compare(i, j), cmp.Compare(p, q))
 }

@@ -20,8 +20,9 @@ type Arch struct {
 
 	AttnNorm, MLPNorm string       // RMSNorms before attention and before the MLP, (Hidden)
 	QNorm, KNorm      string       // RMSNorms of each head before RoPE, (HeadDim); "" for none
-	Linears           []LinearRule // one for each Role, in order of computation
-	Feeds             []Feed
+	Linears           []LinearRule // of a layer without experts, in order of computation
+	Feeds             []Feed       // of such a layer
+	Experts           *ExpertRule  // nil: no layer has experts
 	Pairing           Pairing
 	Window            WindowRule
 
@@ -33,9 +34,10 @@ type Arch struct {
 
 // LinearRule names one linear of a block and says when it has a bias.
 type LinearRule struct {
-	Role Role
-	Name string
-	Bias BiasRule
+	Role   Role
+	Name   string
+	Bias   BiasRule
+	Expert int // of the expert roles: which one
 }
 
 // Role is the place of a linear in a block. Shapes (N, K) follow from it.
@@ -50,9 +52,17 @@ const (
 	RoleGate                 // (Intermediate, Hidden), reads MLPIn
 	RoleUp                   // (Intermediate, Hidden), reads MLPIn
 	RoleDown                 // (Hidden, Intermediate), reads DownIn
+
+	RoleExpertGate // (ExpertWidth, Hidden), reads the expert's own ExpertIn
+	RoleExpertUp   // (ExpertWidth, Hidden), reads the expert's own ExpertIn
+	RoleExpertDown // (Hidden, ExpertWidth), reads the expert's own DownIn
 )
 
-// Linear names the linear with a role, relative to its block.
+// Writes reports that the linear adds its output to the residual stream.
+func (r Role) Writes() bool { return r == RoleO || r == RoleDown || r == RoleExpertDown }
+
+// Linear names the linear with a role, relative to its block; "" for the roles
+// of experts, which are many.
 func (a *Arch) Linear(r Role) string {
 	for _, l := range a.Linears {
 		if l.Role == r {
@@ -63,7 +73,9 @@ func (a *Arch) Linear(r Role) string {
 }
 
 // Input is the activation that the linear reads.
-func (r Role) Input() Point {
+func (l LinearRule) Input() Point { return inputOf(l.Role, l.Expert) }
+
+func inputOf(r Role, expert int) Point {
 	switch r {
 	case RoleO:
 		return OIn
@@ -71,6 +83,10 @@ func (r Role) Input() Point {
 		return MLPIn
 	case RoleDown:
 		return DownIn
+	case RoleExpertGate, RoleExpertUp:
+		return ExpertIn.Of(expert)
+	case RoleExpertDown:
+		return DownIn.Of(expert)
 	default:
 		return AttnIn
 	}
@@ -152,36 +168,22 @@ type Defaults struct {
 	KVHeads         int // 0: as many as Heads
 	HeadDim         int // 0: Hidden / Heads
 	MaxPositions    int
-	SlidingWindow   int
+	SlidingWindow   int // 0: none
 	MaxWindowLayers int
+	NormEps         float64 // 0: 1e-6
+	RopeTheta       float64 // 0: 10000
 }
 
 // architectures is everything this package can run.
-var architectures = []*Arch{&llama, &mistral, &qwen2, &qwen3}
+var architectures = []*Arch{&llama, &mistral, &qwen2, &qwen3, &mixtral, &qwen3MoE}
 
 // architecture picks the table for architectures[0], or for model_type where a
 // config has no architectures.
 func architecture(name, modelType string) (*Arch, error) {
 	var a *Arch
-	switch name {
-	case "LlamaForCausalLM":
-		a = &llama
-	case "MistralForCausalLM":
-		a = &mistral
-	case "Qwen2ForCausalLM":
-		a = &qwen2
-	case "Qwen3ForCausalLM":
-		a = &qwen3
-	case "":
-		switch modelType {
-		case "llama":
-			a = &llama
-		case "mistral":
-			a = &mistral
-		case "qwen2":
-			a = &qwen2
-		case "qwen3":
-			a = &qwen3
+	for _, known := range architectures {
+		if name == known.Name || name == "" && modelType == known.ModelType {
+			a = known
 		}
 	}
 	switch {

@@ -13,13 +13,15 @@ type Block struct {
 
 	model             *Model
 	attnNorm, mlpNorm []float32
-	qNorm, kNorm      []float32 // nil without QK-norm
-	linears           [RoleDown + 1]Linear
+	qNorm, kNorm      []float32            // nil without QK-norm
+	linears           [RoleDown + 1]Linear // of a block with experts: those of attention
+	router            Linear               // nil without experts
+	experts           []expert
 	buffers           *buffers
 }
 
-// Linear returns the linear with that role.
-func (b *Block) Linear(role Role) Linear { return b.linears[role] }
+// Linear returns the linear of a rule.
+func (b *Block) Linear(rule LinearRule) Linear { return *b.place(rule) }
 
 // Forward runs one window x (M, Hidden) through the block in place; row m is
 // the token at position m. observe may be nil.
@@ -74,6 +76,10 @@ func (b *Block) attend(x tensor.Matrix, observe Observer) {
 
 func (b *Block) mlp(x tensor.Matrix, observe Observer) {
 	s := b.buffers
+	if b.router != nil {
+		b.mixture(x, observe)
+		return
+	}
 	b.gateUp(x, observe)
 	observe(Site{b.Layer, DownIn}, s.gate)
 	b.linears[RoleDown].Forward(s.in, s.gate)
@@ -104,7 +110,9 @@ type buffers struct {
 	q        tensor.Matrix // (M, Heads*HeadDim)
 	k, v     tensor.Matrix // (M, KVHeads*HeadDim)
 	attended tensor.Matrix // (M, Heads*HeadDim)
-	gate, up tensor.Matrix // (M, Intermediate)
+	gate, up tensor.Matrix // (M, Intermediate), or of one expert
+
+	mixture // of a block with experts
 }
 
 // fit gives every buffer rows rows, allocating only for a longer window than before.

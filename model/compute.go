@@ -64,4 +64,9 @@ const (
 	OIn    Point = "o_in"    // (M, Heads*HeadDim): input of o
 	MLPIn  Point = "mlp_in"  // (M, hidden): input of gate and up
 	DownIn Point = "down_in" // (M, intermediate): input of down
+
+	// ExpertIn is, for one expert, the rows of MLPIn whose tokens reached it: the
+	// input of its gate and up. An expert has an ExpertIn and a DownIn of its own
+	// ([Point.Of]), shown when a token of the window reaches it.
+	ExpertIn Point = "expert_in"
 )

@@ -1,6 +1,7 @@
 package model
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -26,6 +27,7 @@ const (
 	maxWidth       = 1 << 20 // hidden, intermediate, Heads*HeadDim
 	maxVocab       = 1 << 24
 	maxPositions   = 1 << 30
+	maxExperts     = 1 << 16 // in all layers together
 )
 
 // Config is the meaning of a config.json in either spelling (rope_theta,
@@ -47,6 +49,12 @@ type Config struct {
 	TieEmbeddings bool // the embedding matrix is also the head
 	AttentionBias bool // biases of q, k, v where the table says IfAttentionBias
 	MLPBias       bool // biases of gate, up, down where the table says IfMLPBias
+
+	Experts         int    // in a layer that has experts; 0: no layer has
+	ExpertsPerToken int    // that the router chooses
+	ExpertWidth     int    // intermediate size of an expert
+	NormTopK        bool   // the shares of the chosen ones are made to sum to 1
+	Sparse          []bool // by layer: experts in the place of the MLP; nil: none
 
 	SlidingWindow int    // tokens a query sees, itself included; 0 if no layer has a window
 	Sliding       []bool // by layer: whether SlidingWindow holds there
@@ -96,7 +104,7 @@ func ParseConfig(data []byte) (*Config, error) {
 		Heads:         f.count("num_attention_heads", 0, maxHeads),
 		Vocab:         f.count("vocab_size", 0, maxVocab),
 		MaxPositions:  f.count("max_position_embeddings", a.Defaults.MaxPositions, maxPositions),
-		NormEps:       f.positive("rms_norm_eps", 1e-6),
+		NormEps:       f.positive("rms_norm_eps", cmp.Or(a.Defaults.NormEps, 1e-6)),
 		TieEmbeddings: f.flag("tie_word_embeddings", false),
 	}
 	c.DType = parseDType(f)
@@ -108,9 +116,13 @@ func ParseConfig(data []byte) (*Config, error) {
 	}
 	c.heads(f)
 	c.windows(f)
+	c.experts(f)
 	c.Rope = parseRope(f, c)
 	f.fixed(a.Fixed)
 	f.fixed(neutral)
+	if a.Experts == nil {
+		f.fixed(withoutExperts)
+	}
 	f.rest(isHarmless, "its effect on the model is not known; if it has none, remove it from config.json")
 	if err := errors.Join(f.faults...); err != nil {
 		return nil, err

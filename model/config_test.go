@@ -22,6 +22,9 @@ func edited(t *testing.T, family string, fields map[string]any) []byte {
 	t.Helper()
 	s := modeltest.Shapes()[0]
 	s.Family = family
+	if family == "qwen3_moe" {
+		s.Config = map[string]any{"moe_intermediate_size": 16}
+	}
 	var c map[string]any
 	if err := json.Unmarshal(s.JSON(), &c); err != nil {
 		t.Fatal(err)
@@ -92,6 +95,13 @@ func TestAbsentFieldsMeanWhatTransformersSays(t *testing.T) {
 		{"qwen2 ignores its window unless used", "qwen2", map[string]any{"sliding_window": 8, "max_window_layers": 0}, func(c *model.Config) int { return c.Window(1) }, 0},
 		{"qwen2 slides from max_window_layers on", "qwen2", map[string]any{"use_sliding_window": true, "sliding_window": 8, "max_window_layers": 1}, func(c *model.Config) int { return 10*c.Window(0) + c.Window(1) }, 8},
 		{"model_type alone names the architecture", "qwen2", drop("architectures"), func(c *model.Config) int { return len(c.Arch.Name) }, len("Qwen2ForCausalLM")},
+		{"mixtral has no window", "mixtral", map[string]any{"sliding_window": absent}, func(c *model.Config) int { return c.Window(0) }, 0},
+		{"mixtral has 8 experts", "mixtral", nil, func(c *model.Config) int { return 10*c.Experts + c.ExpertsPerToken }, 82},
+		{"mixtral's base is a million", "mixtral", nil, func(c *model.Config) int { return int(c.Rope.Theta) }, 1e6},
+		{"mixtral's shares sum to 1", "mixtral", nil, func(c *model.Config) int { return map[bool]int{true: 1}[c.NormTopK] }, 1},
+		{"qwen3_moe's do not unless it says so", "qwen3_moe", nil, func(c *model.Config) int { return map[bool]int{true: 1}[c.NormTopK] }, 0},
+		{"transformers 5 saves num_experts under another name", "qwen3_moe", map[string]any{"num_local_experts": 6, "num_experts_per_tok": 2}, func(c *model.Config) int { return c.Experts }, 6},
+		{"qwen3_moe has experts in every step-th layer", "qwen3_moe", map[string]any{"decoder_sparse_step": 2}, func(c *model.Config) int { return len(c.Linears(0))*1000 + len(c.Linears(1)) }, 7*1000 + 4 + 3*128},
 		{"an empty rope_scaling is none", "llama", map[string]any{"rope_scaling": map[string]any{}}, func(c *model.Config) int { return int(c.Rope.Theta) }, 10000},
 		{"harmless and null fields pass", "llama", map[string]any{"_attn": 1, "temperature": 0.7, "quantization_config": map[string]any{}, "from_the_future": nil}, func(c *model.Config) int { return c.Layers }, 2},
 	} {
@@ -121,7 +131,7 @@ func TestWhatChangesTheMathsIsRefused(t *testing.T) {
 		fields       map[string]any
 		say          string
 	}{
-		{"unknown architecture lists the known", "llama", map[string]any{"architectures": []string{"GemmaForCausalLM"}}, "LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM"},
+		{"unknown architecture lists the known", "llama", map[string]any{"architectures": []string{"GemmaForCausalLM"}}, "LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM, MixtralForCausalLM, Qwen3MoeForCausalLM"},
 		{"architecture and model_type disagree", "llama", map[string]any{"model_type": "qwen2"}, "model_type"},
 		{"another activation", "llama", map[string]any{"hidden_act": "gelu"}, "hidden_act"},
 		{"partial rotary", "llama", map[string]any{"partial_rotary_factor": 0.5}, "partial_rotary_factor"},
@@ -151,6 +161,12 @@ func TestWhatChangesTheMathsIsRefused(t *testing.T) {
 		{"too few layer types", "qwen2", map[string]any{"layer_types": []string{"full_attention"}}, "layer_types"},
 		{"an unknown layer type", "qwen2", map[string]any{"layer_types": []string{"full_attention", "linear_attention"}}, "layer_types"},
 		{"sliding without a window", "qwen2", map[string]any{"layer_types": []string{"full_attention", "sliding_attention"}}, "layer_types"},
+		{"a shared expert", "qwen3_moe", map[string]any{"shared_expert_intermediate_size": 64}, "shared_expert_intermediate_size"},
+		{"a sliding window with experts", "qwen3_moe", map[string]any{"use_sliding_window": true}, "use_sliding_window"},
+		{"no width of an expert", "qwen3_moe", map[string]any{"moe_intermediate_size": absent}, "moe_intermediate_size"},
+		{"more experts a token than there are", "mixtral", map[string]any{"num_local_experts": 4, "num_experts_per_tok": 5}, "num_experts_per_tok"},
+		{"two numbers of experts", "qwen3_moe", map[string]any{"num_local_experts": 64, "num_experts": 128}, "num_experts"},
+		{"leading dense layers", "qwen3_moe", map[string]any{"first_k_dense_replace": 1}, "first_k_dense_replace"},
 		{"FP8 weights", "llama", map[string]any{"torch_dtype": "float8_e4m3fn"}, "dtype"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -14,6 +14,13 @@
 //	x ── RMSNorm ──mlp_in──▶ gate, up ── SiLU(gate)*up ──down_in──▶ down_proj
 //	x += down_proj
 //
+// A layer with experts (Mixtral, Qwen3-MoE) has them in the place of the MLP; each
+// has an expert_in and a down_in of its own, of the tokens that reached it:
+//
+//	x ── RMSNorm ──mlp_in──▶ router ── softmax, k largest ──▶ share of each expert
+//	                  └──expert_in──▶ gate, up ── SiLU(gate)*up ──down_in──▶ down_proj
+//	x += Σ share * down_proj
+//
 // [Model.Stream] runs all windows through one block before it turns to the
 // next, which loads meanwhile, so that the weights of two blocks are in memory
 // at any time:
@@ -22,7 +29,8 @@
 //	for each block: for each window: hidden[w] = block(hidden[w]); drop
 //	hidden[w] = RMSNorm(hidden[w])
 //
-// Architectures are tables (llama.go, mistral.go, qwen2.go, qwen3.go): tensor
+// Architectures are tables (llama.go, mistral.go, qwen2.go, qwen3.go, mixtral.go,
+// qwen3moe.go): tensor
 // names, biases, norms, what feeds what, as data. A config field that is not
 // known to leave the mathematics alone is an error, never ignored.
 //

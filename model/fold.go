@@ -17,6 +17,8 @@ type Folded struct {
 	compute    Compute
 	transforms []Transform
 
+	expected map[string]Expected // by name: a model of experts has tens of thousands
+
 	layer     int // of block
 	block     Params
 	tied      bool        // in the source
@@ -27,7 +29,7 @@ var _ RowReader = (*Folded)(nil)
 
 // Fold prepares the weights of src, described by cfg. Its linears are made by c.
 func Fold(cfg *Config, src Source, c Compute, transforms ...Transform) (*Folded, error) {
-	f := &Folded{source: src, compute: c, transforms: transforms, layer: -1, tied: cfg.TieEmbeddings}
+	f := &Folded{source: src, compute: c, transforms: transforms, expected: map[string]Expected{}, layer: -1, tied: cfg.TieEmbeddings}
 	out := *cfg
 	norm, err := src.Matrix(cfg.Arch.FinalNorm + ".weight")
 	if err != nil {
@@ -45,6 +47,9 @@ func Fold(cfg *Config, src Source, c Compute, transforms ...Transform) (*Folded,
 	}
 	f.finalNorm = append(f.finalNorm, state)
 	f.config = &out
+	for _, e := range Tensors(f.config) {
+		f.expected[e.Name] = e
+	}
 	return f, nil
 }
 
@@ -96,23 +101,22 @@ func (f *Folded) Linear(name string) (Linear, error) {
 
 // Matrix returns a transformed tensor, rounded to FP32.
 func (f *Folded) Matrix(name string) (tensor.Matrix, error) {
-	for _, e := range Tensors(f.config) {
-		switch {
-		case e.Name != name:
-		case e.Layer >= 0:
-			p, err := f.Block(e.Layer)
-			if err != nil {
-				return tensor.Matrix{}, err
-			}
-			return p[f.inBlock(name)].Narrow(), nil
-		case e.Kind == KindNorm:
-			norm := &Param{Rows: 1, Cols: f.config.Hidden, Data: f.finalNorm[len(f.transforms)]}
-			return norm.Narrow(), nil
-		default:
-			return f.Rows(name, 0, f.config.Vocab)
+	e, ok := f.expected[name]
+	switch {
+	case !ok:
+		return f.source.Matrix(name)
+	case e.Layer >= 0:
+		p, err := f.Block(e.Layer)
+		if err != nil {
+			return tensor.Matrix{}, err
 		}
+		return p[f.inBlock(name)].Narrow(), nil
+	case e.Kind == KindNorm:
+		norm := &Param{Rows: 1, Cols: f.config.Hidden, Data: f.finalNorm[len(f.transforms)]}
+		return norm.Narrow(), nil
+	default:
+		return f.Rows(name, 0, f.config.Vocab)
 	}
-	return f.source.Matrix(name)
 }
 
 // Rows returns transformed rows [from, to) of the embedding or the head.

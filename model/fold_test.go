@@ -11,7 +11,7 @@ import (
 
 // foldNorms moves the weight of every norm into what reads it: the simplest
 // transform that touches blocks, embedding's twin and final norm.
-type foldNorms struct{ arch *model.Arch }
+type foldNorms struct{ cfg *model.Config }
 
 func (foldNorms) Embedding(*model.Param) {}
 func (foldNorms) Unties() bool           { return true }
@@ -30,8 +30,8 @@ func (foldNorms) FinalNorm(norm []float64) {
 	}
 }
 
-func (f foldNorms) Block(_ int, p model.Params) {
-	for _, feed := range f.arch.Feeds {
+func (f foldNorms) Block(layer int, p model.Params) {
+	for _, feed := range f.cfg.Feeds(layer) {
 		if feed.Site != model.AttnIn && feed.Site != model.MLPIn {
 			continue
 		}
@@ -51,11 +51,11 @@ func TestFoldedModelIsTheSameFunction(t *testing.T) {
 			tokens := modeltest.Tokens(3, 12, cfg.Vocab)
 			want := modeltest.Logits(cfg, c.Widen(), tokens)
 
-			moved, untied := c.Widen().Apply(cfg, foldNorms{cfg.Arch})
+			moved, untied := c.Widen().Apply(cfg, foldNorms{cfg})
 			if d := farthest(modeltest.Logits(untied, moved, tokens), want); d > 1e-12 {
 				t.Errorf("float64: logits differ by %g", d)
 			}
-			f, err := model.Fold(cfg, c.Source(modeltest.Compute()), modeltest.Compute(), foldNorms{cfg.Arch})
+			f, err := model.Fold(cfg, c.Source(modeltest.Compute()), modeltest.Compute(), foldNorms{cfg})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -136,7 +136,18 @@ func TestStagesAreForward(t *testing.T) {
 		same("o_in", b.Until(model.OIn, x), seen[model.OIn])
 		b.FinishAttention(x, nil)
 		same("mlp_in", b.Until(model.MLPIn, x), seen[model.MLPIn])
-		same("down_in", b.Until(model.DownIn, x), seen[model.DownIn])
+		if cfg.HasExperts(1) {
+			for e := range cfg.Experts {
+				for _, p := range []model.Point{model.ExpertIn.Of(e), model.DownIn.Of(e)} {
+					if got := b.Until(p, x); got.Rows != seen[p].Rows {
+						t.Fatalf("%s: %s has %d rows, wanted %d", shape.Name, p, got.Rows, seen[p].Rows)
+					}
+					same(string(p), b.Until(p, x), seen[p])
+				}
+			}
+		} else {
+			same("down_in", b.Until(model.DownIn, x), seen[model.DownIn])
+		}
 		b.FinishMLP(x, nil)
 		same("output", x, whole)
 	}

@@ -18,6 +18,7 @@ import (
 var goldens = []string{
 	"llama-tied", "llama-llama3", "llama-linear", "llama-yarn", "llama-yarn-mscale", "llama-biases", "llama-head-dim",
 	"mistral-window", "mistral-no-window", "qwen2-biases", "qwen2-window", "qwen3-norms", "qwen3-layer-types",
+	"mixtral", "qwen3-moe", "qwen3-moe-step",
 }
 
 // TestLogitsEqualTransformers asks for 1e-5 of the logit range; the largest

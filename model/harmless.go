@@ -32,10 +32,14 @@ var neutral = map[string]any{
 	"per_layer_config":                 nil,
 	"no_rope_layers":                   nil,
 	"no_rope_layer_interval":           nil,
-	"num_experts":                      []any{0.0, 1.0},
-	"num_local_experts":                []any{0.0, 1.0},
 	"num_nextn_predict_layers":         0.0,
 	"original_max_position_embeddings": nil,
+}
+
+// withoutExperts is what an architecture without experts may say about them.
+var withoutExperts = map[string]any{
+	"num_experts":       []any{0.0, 1.0},
+	"num_local_experts": []any{0.0, 1.0},
 }
 
 // harmless names fields that do not touch the logits of a forward pass:
@@ -56,6 +60,7 @@ var harmless = strings.Fields(`
 	diversity_penalty temperature top_k top_p typical_p repetition_penalty length_penalty
 	no_repeat_ngram_size encoder_no_repeat_ngram_size bad_words_ids num_return_sequences
 	forced_bos_token_id forced_eos_token_id suppress_tokens begin_suppress_tokens
+	output_router_logits router_aux_loss_coef router_jitter_noise
 	exponential_decay_length_penalty tf_legacy_loss max_sequence_length model_max_length seq_length
 `)
 

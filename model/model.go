@@ -30,7 +30,8 @@ type Runtime struct {
 	// keeps of them, and queries where the kernel rounds them. q is
 	// (M, Heads*HeadDim), k and v are (M, KVHeads*HeadDim).
 	Cache func(layer int, q, k, v tensor.Matrix)
-	// DownIn rotates the input (M, Intermediate) of down (methods.md 3.4, R4).
+	// DownIn rotates the input (M, Intermediate) of down (methods.md 3.4, R4), or of
+	// every expert's down.
 	DownIn func(x tensor.Matrix)
 }
 
@@ -66,8 +67,9 @@ func (m *Model) Linears() []string {
 
 // LinearsOf names the linears of one block in the order of computation.
 func (m *Model) LinearsOf(layer int) []string {
-	names := make([]string, len(m.Config.Arch.Linears))
-	for i, l := range m.Config.Arch.Linears {
+	rules := m.Config.Linears(layer)
+	names := make([]string, len(rules))
+	for i, l := range rules {
 		names[i] = m.Config.prefix(layer) + l.Name
 	}
 	return names
@@ -97,16 +99,29 @@ func (m *Model) Block(i int) (*Block, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, rule := range a.Linears {
-		l, err := m.source.Linear(prefix + rule.Name)
+	linear := func(name string, n, k int) (Linear, error) {
+		l, err := m.source.Linear(prefix + name)
 		if err != nil {
 			return nil, err
 		}
-		n, k := c.Shape(rule.Role)
 		if gotN, gotK := l.Shape(); gotN != n || gotK != k {
-			return nil, shapeFault(prefix+rule.Name, []int{gotN, gotK}, []int{n, k})
+			return nil, shapeFault(prefix+name, []int{gotN, gotK}, []int{n, k})
 		}
-		b.linears[rule.Role] = l
+		return l, nil
+	}
+	if c.HasExperts(i) {
+		if b.router, err = linear(a.Experts.Router, c.Experts, c.Hidden); err != nil {
+			return nil, err
+		}
+		b.experts = make([]expert, c.Experts)
+	}
+	for _, rule := range c.Linears(i) {
+		n, k := c.Shape(rule.Role)
+		l, err := linear(rule.Name, n, k)
+		if err != nil {
+			return nil, err
+		}
+		*b.place(rule) = l
 	}
 	return b, nil
 }

@@ -1,6 +1,7 @@
 package model
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"strings"
@@ -37,7 +38,7 @@ const defaultTheta = 10000
 // parseRope reads rope_parameters (new) or rope_theta and rope_scaling (old).
 // Both spellings may stand in one file if they agree.
 func parseRope(f *fields, c *Config) Rope {
-	theta := f.positive("rope_theta", defaultTheta)
+	theta := f.positive("rope_theta", cmp.Or(c.Arch.Defaults.RopeTheta, defaultTheta))
 	given := f.has("rope_theta")
 	newer, older := f.object("rope_parameters"), f.object("rope_scaling")
 	if newer == nil && older == nil {

@@ -2,6 +2,7 @@ package model
 
 import (
 	"fmt"
+	"slices"
 
 	"quantize/tensor"
 )
@@ -13,29 +14,40 @@ import (
 //	Until(AttnIn, x)    Until(OIn, x)     FinishAttention(x)    x is now the stream after attention
 //	Until(MLPIn, x)     Until(DownIn, x)  FinishMLP(x)          x is now the block's output
 //
+// and between FinishAttention and FinishMLP of a block with experts, for each expert
+//
+//	Until(ExpertIn.Of(e), x)   Until(DownIn.Of(e), x)           no rows: no token reached it
+//
 // Forward is the two Finish calls.
 
-// SetLinear replaces the linear of a role; its shape must be the config's.
-func (b *Block) SetLinear(role Role, l Linear) {
-	n, k := b.model.Config.Shape(role)
+// SetLinear replaces the linear of a rule; its shape must be the config's.
+func (b *Block) SetLinear(rule LinearRule, l Linear) {
+	n, k := b.model.Config.Shape(rule.Role)
 	if gotN, gotK := l.Shape(); gotN != n || gotK != k {
 		panic(fmt.Sprintf("model: linear (%d, %d) in the place of (%d, %d)", gotN, gotK, n, k))
 	}
-	b.linears[role] = l
+	*b.place(rule) = l
 }
 
 // Share returns a block with the linears of b and buffers of its own, on the
 // runtime of m, which must have the same config.
 func (m *Model) Share(b *Block) *Block {
 	c := *b
-	c.model, c.buffers = m, nil
+	c.model, c.buffers, c.experts = m, nil, slices.Clone(b.experts)
 	return &c
 }
 
 // Until computes the input of the linears that share point p from x, which it
 // leaves alone. The result is valid until the next call.
-func (b *Block) Until(p Point, x tensor.Matrix) tensor.Matrix {
+func (b *Block) Until(p Point, x tensor.Matrix) tensor.Matrix { return b.UntilLike(b, p, x) }
+
+// UntilLike is Until with the choice of experts that router made in its last
+// Until of an expert's point, so that two versions of a block show the same tokens.
+func (b *Block) UntilLike(router *Block, p Point, x tensor.Matrix) tensor.Matrix {
 	b.fit(x.Rows)
+	if base, e := p.Expert(); e >= 0 {
+		return b.untilExpert(router, base, e, x)
+	}
 	s, eps := b.buffers, float32(b.model.Config.NormEps)
 	switch p {
 	case AttnIn:

@@ -21,6 +21,7 @@ const (
 	KindLinear                    // (N, K)
 	KindBias                      // (N)
 	KindHead                      // (Vocab, Hidden), absent with tied embeddings
+	KindRouter                    // (Experts, Hidden), never quantized
 )
 
 // Expected is a tensor that a checkpoint must have. DType is that of the
@@ -31,39 +32,46 @@ type Expected struct {
 	Module string // the tensor's name without .weight or .bias
 	Layer  int    // -1 outside the blocks
 	Role   Role   // of linears and biases of a block
+	Expert int    // of linears of an expert: which one
 }
+
+// Input is the activation that a linear reads.
+func (e *Expected) Input() Point { return inputOf(e.Role, e.Expert) }
 
 // Tensors lists every tensor of a full-precision checkpoint with this config,
 // in the order of computation.
 func Tensors(c *Config) []Expected {
 	var all []Expected
-	put := func(kind Kind, layer int, role Role, module, part string, shape ...int) {
+	put := func(kind Kind, layer int, rule LinearRule, module, part string, shape ...int) {
 		all = append(all, Expected{
 			Info: checkpoint.Info{Name: module + part, DType: c.DType, Shape: shape},
-			Kind: kind, Module: module, Layer: layer, Role: role,
+			Kind: kind, Module: module, Layer: layer, Role: rule.Role, Expert: rule.Expert,
 		})
 	}
-	a := c.Arch
-	put(KindEmbedding, -1, 0, a.Embedding, ".weight", c.Vocab, c.Hidden)
+	a, none := c.Arch, LinearRule{}
+	put(KindEmbedding, -1, none, a.Embedding, ".weight", c.Vocab, c.Hidden)
 	for layer := range c.Layers {
 		prefix := c.prefix(layer)
-		put(KindNorm, layer, 0, prefix+a.AttnNorm, ".weight", c.Hidden)
+		put(KindNorm, layer, none, prefix+a.AttnNorm, ".weight", c.Hidden)
 		if a.QNorm != "" {
-			put(KindNorm, layer, 0, prefix+a.QNorm, ".weight", c.HeadDim)
-			put(KindNorm, layer, 0, prefix+a.KNorm, ".weight", c.HeadDim)
+			put(KindNorm, layer, none, prefix+a.QNorm, ".weight", c.HeadDim)
+			put(KindNorm, layer, none, prefix+a.KNorm, ".weight", c.HeadDim)
 		}
-		put(KindNorm, layer, 0, prefix+a.MLPNorm, ".weight", c.Hidden)
-		for _, l := range a.Linears {
+		put(KindNorm, layer, none, prefix+a.MLPNorm, ".weight", c.Hidden)
+		if c.HasExperts(layer) {
+			put(KindRouter, layer, none, prefix+a.Experts.Router, ".weight", c.Experts, c.Hidden)
+		}
+		for _, l := range c.Linears(layer) {
 			n, k := c.Shape(l.Role)
-			put(KindLinear, layer, l.Role, prefix+l.Name, ".weight", n, k)
+			put(KindLinear, layer, l, prefix+l.Name, ".weight", n, k)
 			if c.Biased(l) {
-				put(KindBias, layer, l.Role, prefix+l.Name, ".bias", n)
+				put(KindBias, layer, l, prefix+l.Name, ".bias", n)
 			}
 		}
 	}
-	put(KindNorm, -1, 0, a.FinalNorm, ".weight", c.Hidden)
+	put(KindNorm, -1, none, a.FinalNorm, ".weight", c.Hidden)
 	if !c.TieEmbeddings {
-		put(KindHead, -1, 0, a.Head, ".weight", c.Vocab, c.Hidden)
+		put(KindHead, -1, none, a.Head, ".weight", c.Vocab, c.Hidden)
 	}
 	return all
 }
@@ -95,6 +103,10 @@ func (c *Config) Shape(role Role) (n, k int) {
 		return c.Intermediate, c.Hidden
 	case RoleDown:
 		return c.Hidden, c.Intermediate
+	case RoleExpertGate, RoleExpertUp:
+		return c.ExpertWidth, c.Hidden
+	case RoleExpertDown:
+		return c.Hidden, c.ExpertWidth
 	default:
 		panic("model: unknown role")
 	}
@@ -117,6 +129,9 @@ func (c *Config) Biased(l LinearRule) bool {
 // Check compares a full-precision checkpoint with its config and returns all
 // faults joined: tensors that are missing, of another shape, or not floats.
 func Check(c *Config, r *checkpoint.Reader) error {
+	if err := unstacked(c, r); err != nil {
+		return err
+	}
 	var faults []error
 	for _, want := range Tensors(c) {
 		if err := want.check(r); err != nil {
@@ -124,6 +139,26 @@ func Check(c *Config, r *checkpoint.Reader) error {
 		}
 	}
 	return errors.Join(faults...)
+}
+
+// unstacked refuses experts in one 3-D tensor, which transformers has in memory and
+// published checkpoints do not have.
+func unstacked(c *Config, r *checkpoint.Reader) error {
+	for layer := range c.Layers {
+		if !c.HasExperts(layer) {
+			continue
+		}
+		for _, part := range []string{"gate_up_proj", "down_proj"} {
+			if name := c.prefix(layer) + c.Arch.Experts.Prefix + part; r.Has(name) {
+				return &fault.Error{
+					Err: checkpoint.ErrInvalid, Where: name, Found: "experts stacked in one tensor",
+					Wanted: fmt.Sprintf("%s0.%s.weight and so on, one tensor a linear", c.Arch.Experts.Prefix, c.Arch.Experts.Linears[0].Name),
+					Hint:   "save_pretrained of transformers 5 writes them so",
+				}
+			}
+		}
+	}
+	return nil
 }
 
 func (e *Expected) check(r *checkpoint.Reader) error {

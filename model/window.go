@@ -23,7 +23,7 @@ func (c *Config) windows(f *fields) {
 	switch rule {
 	case NoWindow:
 	case WindowAll:
-		if !f.null("sliding_window") {
+		if !f.null("sliding_window") && (f.has("sliding_window") || def.SlidingWindow > 0) {
 			window = f.count("sliding_window", def.SlidingWindow, maxPositions)
 		}
 	case WindowByLayers:

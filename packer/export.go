@@ -32,6 +32,12 @@ type ExportOptions struct {
 	// group size already chosen. w may be overwritten.
 	Quantize func(ctx context.Context, module string, w tensor.Matrix, o Int4Options) (Weight, Layer, error)
 
+	// Tokens counts the calibration tokens that reached the linears of experts, by
+	// module; nil: none were run, or Quantize counts them itself.
+	Tokens map[string]int64
+	// Calibration is for the manifest; nil: no text was read.
+	Calibration *Calibration
+
 	// Journal keeps finished blocks and gives back those of an earlier run of the
 	// same inputs, among them Sources, the hashes of all tensors of the source; nil:
 	// a run that dies starts over. Restored is told of blocks that Quantize will
@@ -149,7 +155,7 @@ func (e *exporter) files() error {
 	}
 	m := &Manifest{
 		Version: manifestVersion, Tool: e.options.Tool, Recipe: e.options.Recipe, Scheme: p.scheme, Group: p.group,
-		Layers: e.layers, Files: hashes, Sources: e.sources, Tensors: e.writer.Hashes(),
+		Calibration: e.options.Calibration, Layers: e.layers, Files: hashes, Sources: e.sources, Tensors: e.writer.Hashes(),
 		Omitted: append([]string{}, p.omitted...), Warnings: append([]string{}, p.notes...),
 	}
 	if p.scheme != FP8 {
@@ -266,5 +272,8 @@ func (e *exporter) round(ctx context.Context, l LinearShape, w tensor.Matrix) (W
 		return nil, layer, &fault.Error{Err: ErrInvalid, Where: l.Name, Found: fmt.Sprintf("a rounded weight of %dx%d", n, k), Wanted: fmt.Sprintf("%dx%d", l.N, l.K)}
 	}
 	layer.Name, layer.N, layer.K = l.Name, l.N, l.K
+	if tokens, ok := e.options.Tokens[l.Name]; ok && layer.Tokens == nil {
+		layer.reached(tokens)
+	}
 	return weight, layer, nil
 }

@@ -19,8 +19,12 @@ var fusedLayers = []struct {
 
 // FusedName returns the layer that runtimes merge a module into, and whether
 // there is one: "model.layers.0.mlp.up_proj" becomes
-// "model.layers.0.mlp.gate_up_proj".
+// "model.layers.0.mlp.gate_up_proj", and "model.layers.0.mlp.experts.7.up_proj"
+// "model.layers.0.mlp.experts": all experts of a block are one layer with one kernel.
 func FusedName(module string) (string, bool) {
+	if layer, expert := ExpertOf(module); expert >= 0 {
+		return layer, true
+	}
 	dot := strings.LastIndexByte(module, '.') + 1
 	for _, f := range fusedLayers {
 		if slices.Contains(f.shards, module[dot:]) {
@@ -67,10 +71,15 @@ func FusedFaults(modules []string, what func(module string) string) []string {
 		case what(other) != what(m) && !told[layer]:
 			told[layer] = true
 			bad = append(bad, fmt.Sprintf("%s: found %s %s and %s %s, wanted them alike, since runtimes merge them into one layer",
-				layer, last(other), words(other), last(m), words(m)))
+				layer, shard(layer, other), words(other), shard(layer, m), words(m)))
 		}
 	}
 	return bad
+}
+
+// shard names a part of a merged layer beside it.
+func shard(layer, module string) string {
+	return strings.TrimPrefix(module, layer[:strings.LastIndexByte(layer, '.')+1])
 }
 
 func last(module string) string { return module[strings.LastIndexByte(module, '.')+1:] }

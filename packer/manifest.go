@@ -2,10 +2,14 @@ package packer
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"math"
+	"os"
+	"path/filepath"
 
 	"quantize/internal/fault"
 )
@@ -17,18 +21,44 @@ const ManifestPath = "quantize/manifest.json"
 // Manifest records how a checkpoint was made. It has neither times nor host
 // names: equal inputs give equal bytes.
 type Manifest struct {
-	Version  int               `json:"manifest_version"`
-	Tool     string            `json:"tool"`   // name and version of the program
-	Recipe   string            `json:"recipe"` // the recipe's text
-	Scheme   Scheme            `json:"scheme"` // what config.json declares
-	Group    int               `json:"group_size,omitempty"`
-	Grid     Grid              `json:"grid,omitempty"` // the products the INT4 codes were chosen against
-	Layers   []Layer           `json:"layers"`         // quantized linears, in order of computation
-	Files    map[string]string `json:"files"`          // written file beside the tensors -> sha256
-	Sources  map[string]string `json:"sources"`        // source tensor -> sha256 of its bytes
-	Tensors  map[string]string `json:"tensors"`        // written tensor -> sha256 of its bytes
-	Omitted  []string          `json:"omitted"`        // source tensors that were left out on purpose
-	Warnings []string          `json:"warnings"`       // what the user was told
+	Version int     `json:"manifest_version"`
+	Tool    string  `json:"tool"`   // name and version of the program
+	Recipe  string  `json:"recipe"` // the recipe's text
+	Scheme  Scheme  `json:"scheme"` // what config.json declares
+	Group   int     `json:"group_size,omitempty"`
+	Grid    Grid    `json:"grid,omitempty"` // the products the INT4 codes were chosen against
+	Layers  []Layer `json:"layers"`         // quantized linears, in order of computation
+	// Calibration is the text that the recipe was calibrated on; nil: none was read.
+	Calibration *Calibration      `json:"calibration,omitempty"`
+	Files       map[string]string `json:"files"`    // written file beside the tensors -> sha256
+	Sources     map[string]string `json:"sources"`  // source tensor -> sha256 of its bytes
+	Tensors     map[string]string `json:"tensors"`  // written tensor -> sha256 of its bytes
+	Omitted     []string          `json:"omitted"`  // source tensors that were left out on purpose
+	Warnings    []string          `json:"warnings"` // what the user was told
+}
+
+// Calibration identifies the tokens that statistics were taken from.
+type Calibration struct {
+	Windows int    `json:"windows"`
+	Tokens  int64  `json:"tokens"`
+	SHA256  string `json:"sha256"` // of the windows' ids, one after the other, 32 bits little-endian
+}
+
+// NewCalibration identifies windows.
+func NewCalibration(windows [][]int32) *Calibration {
+	c := &Calibration{Windows: len(windows)}
+	sum := sha256.New()
+	var buf []byte
+	for _, w := range windows {
+		buf = buf[:0]
+		for _, id := range w {
+			buf = binary.LittleEndian.AppendUint32(buf, uint32(id))
+		}
+		sum.Write(buf)
+		c.Tokens += int64(len(w))
+	}
+	c.SHA256 = hex.EncodeToString(sum.Sum(nil))
+	return c
 }
 
 // Layer is one quantized linear and what rounding cost it.
@@ -49,7 +79,24 @@ type Layer struct {
 	DeadColumns int     `json:"dead_columns,omitempty"` // inputs that were always zero; their codes are 0
 	Loss        float64 `json:"loss,omitempty"`         // squared error of the outputs over the calibration tokens
 	LossRTN     float64 `json:"loss_rtn,omitempty"`     // the same of the nearest codes under the same scales
+
+	// Of the linears of experts, where calibration text was run: the tokens of it
+	// that reached the expert, and what was done for lack of them.
+	Tokens   *int64 `json:"tokens,omitempty"`
+	Fallback string `json:"fallback,omitempty"`
 }
+
+// reached records the calibration tokens of an expert.
+func (l *Layer) reached(tokens int64) {
+	l.Tokens = &tokens
+	if tokens == 0 {
+		l.Fallback = "no calibration token reached this expert: rounded to nearest, and its pair not scaled by activations"
+	}
+}
+
+// Starved reports an expert that fewer calibration tokens reached than it has
+// input features: the sums that its rounding was fitted on do not have full rank.
+func (l *Layer) Starved() bool { return l.Tokens != nil && *l.Tokens > 0 && *l.Tokens < int64(l.K) }
 
 // Layer gives the figures of a rounded weight for the manifest.
 func (r *Int4Report) Layer() Layer {
@@ -107,7 +154,26 @@ func ParseManifest(data []byte) (*Manifest, error) {
 			}
 		}
 	}
+	if c := m.Calibration; c != nil {
+		if raw, err := hex.DecodeString(c.SHA256); err != nil || len(raw) != 32 || c.Windows < 0 || c.Tokens < 0 {
+			return nil, badConfig(ManifestPath+" calibration", fmt.Sprintf("%+v", *c), "windows, tokens and their sha256")
+		}
+	}
 	return &m, nil
+}
+
+// ReadManifest reads the manifest of the checkpoint in dir; fs.ErrNotExist where there is none.
+func ReadManifest(dir string) (*Manifest, error) {
+	path := filepath.Join(dir, filepath.FromSlash(ManifestPath))
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	m, err := ParseManifest(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", dir, err)
+	}
+	return m, nil
 }
 
 // encode gives the bytes of the manifest: indented, maps sorted by key.

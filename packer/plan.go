@@ -61,6 +61,9 @@ func planExport(r *checkpoint.Reader, o *ExportOptions) (*exportPlan, error) {
 		}
 	}
 	p.ignore = append(p.ignore, o.Model.Arch.Head)
+	if len(Routers(o.Model)) > 0 {
+		p.ignore = append(p.ignore, RouterPattern)
+	}
 	if err := p.groups(o); err != nil {
 		return nil, err
 	}

@@ -19,6 +19,8 @@ func Runtimes(s Scheme, groupSize int, linears []LinearShape) []string {
 			out = append(out, fmt.Sprintf("vLLM W4A8 (config.json): does not load, its kernel has group size 128 only, not %d", groupSize))
 		} else if len(odd) > 0 {
 			out = append(out, "vLLM W4A8 (config.json): does not load, N and K must be multiples of 128, unlike "+strings.Join(odd, ", "))
+		} else if odd := oddExperts(wide); len(odd) > 0 {
+			out = append(out, "vLLM W4A8 (config.json): does not load, N and K of experts must be multiples of 256, unlike "+strings.Join(odd, ", "))
 		} else {
 			out = append(out, "vLLM W4A8 (config.json): Hopper (SM90) only, --dtype bfloat16")
 		}
@@ -63,11 +65,16 @@ func misfits(ls []LinearShape, n, k int) []string {
 	return out
 }
 
-// fusedShapes merges q, k, v and gate, up of a block, as vLLM does.
+// fusedShapes merges q, k, v and gate, up of a block, as vLLM does. Experts stay
+// apart: the rules for them are about one.
 func fusedShapes(ls []LinearShape) []LinearShape {
 	at := map[string]int{}
 	var out []LinearShape
 	for _, l := range ls {
+		if _, expert := ExpertOf(l.Name); expert >= 0 {
+			out = append(out, l)
+			continue
+		}
 		l.Name, _ = FusedName(l.Name)
 		if i, ok := at[l.Name]; ok {
 			out[i].N += l.N

@@ -114,7 +114,7 @@ func (t *table) split(degree int) (wide []LinearShape, why string) {
 		switch roles[l.Name] {
 		case model.RoleK, model.RoleV:
 			n = max(c.KVHeads/degree, 1) * c.HeadDim
-		case model.RoleO, model.RoleDown:
+		case model.RoleO, model.RoleDown, model.RoleExpertDown:
 			if k%degree != 0 {
 				return nil, fmt.Sprintf("%d input features of %s cannot be shared by %d GPUs", k, last(l.Name), degree)
 			}
@@ -141,6 +141,8 @@ func (t *table) w4a8(wide []LinearShape, g generation) (bool, string) {
 		return false, fmt.Sprintf("its kernel has groups of 128 only, not %d", t.group)
 	case len(odd) > 0:
 		return false, "N and K of each GPU must be multiples of 128, unlike " + strings.Join(odd, ", ")
+	case len(oddExperts(wide)) > 0:
+		return false, "N and K of experts on each GPU must be multiples of 256, unlike " + strings.Join(oddExperts(wide), ", ")
 	case t.config.DType == tensor.F16 || t.config.DType == tensor.F32:
 		return true, "with --dtype bfloat16, the only type of its kernel's output; " + vllmSince
 	}
@@ -153,6 +155,8 @@ func (t *table) w4a16(wide []LinearShape, g generation) (bool, string) {
 		return false, fmt.Sprintf("each GPU needs whole groups of %d, unlike %s", t.group, strings.Join(misfits(wide, 1, t.group), ", "))
 	case len(misfits(wide, 64, 32)) > 0:
 		return true, "slower kernels only: N is no multiple of 64 in " + strings.Join(misfits(wide, 64, 32), ", ")
+	case len(slowExperts(wide, t.group)) > 0:
+		return true, "experts on a slower kernel: no multiples of 64 and of groups in " + strings.Join(slowExperts(wide, t.group), ", ")
 	case g.sm == 90 && t.group >= 64 && len(misfits(wide, 128, 64)) == 0:
 		return true, "Machete; " + vllmSince
 	case g.sm == 90 && t.group >= 64:
@@ -194,6 +198,8 @@ func (t *table) tensorRTFP8(_ []LinearShape, g generation) (bool, string) {
 
 func (t *table) modelopt(wide []LinearShape, g generation) (bool, string) {
 	switch {
+	case len(ofExperts(wide)) > 0:
+		return false, "convert writes no experts for it: use w4a16/config.json elsewhere"
 	case g.sm < 89:
 		return false, "this GPU has no FP8"
 	case g.sm > 90:

@@ -51,6 +51,16 @@ type SequentialOptions struct {
 //	    mlp_in  of all windows -> H -> round gate, up
 //	    down_in of all windows -> H -> round down      residual += MLP
 //
+// and in a block with experts, one expert after the other,
+//
+//	expert_in of the tokens that reach it -> H -> round its gate, up
+//	down_in of those tokens               -> H -> round its down
+//
+// An expert that no token reaches is rounded to nearest, which its Layer says. With
+// FullPrecision an expert is fitted to the unrounded one on the tokens that the
+// rounded model sends it; what earlier blocks lost is made good by dense layers
+// alone, since an expert's output joins the stream in part.
+//
 // Its memory is the residual stream of all windows, tokens·Hidden·4 bytes (twice
 // with FullPrecision) as far as Buffer lets them, one block, and the Hessian of
 // one site, 8·K².
@@ -67,7 +77,8 @@ type Sequential struct {
 	restored     map[int]func() (map[string]Weight, error)
 
 	point  model.Point // of factor
-	factor *Factor
+	factor *Factor     // nil: no token was seen
+	tokens int64       // of factor
 	energy []float32
 	drift  *drift // nil without FullPrecision
 }
@@ -115,11 +126,30 @@ func (s *Sequential) Quantize(ctx context.Context, module string, w tensor.Matri
 	if !ok {
 		panic("packer: no linear of the model is called " + module)
 	}
-	point := rule.Role.Input()
-	if point != s.point || s.factor == nil {
+	point := rule.Input()
+	if point != s.point {
 		if err := s.observe(ctx, point); err != nil {
 			return nil, Layer{}, err
 		}
+	}
+	q, layer, err := s.round(w, o)
+	if err != nil {
+		return nil, Layer{}, err
+	}
+	if _, expert := point.Expert(); expert >= 0 {
+		layer.reached(s.tokens)
+	}
+	return q, layer, s.install(module, q)
+}
+
+// round fits w to what the point was seen to be fed, or rounds it to nearest.
+func (s *Sequential) round(w tensor.Matrix, o Int4Options) (Weight, Layer, error) {
+	if s.factor == nil {
+		q, report, err := QuantizeInt4(w, o)
+		if err != nil {
+			return nil, Layer{}, err
+		}
+		return q, report.Layer(), nil
 	}
 	target := w
 	if s.drift != nil {
@@ -132,7 +162,7 @@ func (s *Sequential) Quantize(ctx context.Context, module string, w tensor.Matri
 	if err != nil {
 		return nil, Layer{}, err
 	}
-	return q, report.Layer(), s.install(module, q)
+	return q, report.Layer(), nil
 }
 
 func (s *Sequential) bias(module string) ([]float32, error) {
@@ -159,7 +189,7 @@ func (s *Sequential) load() error {
 	s.point, s.factor, s.drift = "", nil, nil
 	s.rules = map[string]model.LinearRule{}
 	names := s.full.LinearsOf(s.layer)
-	for i, rule := range s.o.Weights.Config().Arch.Linears {
+	for i, rule := range s.o.Weights.Config().Linears(s.layer) {
 		s.rules[names[i]] = rule
 	}
 	return nil
@@ -172,12 +202,12 @@ func (s *Sequential) observe(ctx context.Context, p model.Point) error {
 	}
 	k := 0
 	for _, rule := range s.rules {
-		if rule.Role.Input() == p {
+		if rule.Input() == p {
 			_, k = s.o.Weights.Config().Shape(rule.Role)
 		}
 	}
 	h := &calibrate.Hessian{K: k, Data: make([]float64, k*k)}
-	s.drift = nil
+	s.point, s.factor, s.drift, s.tokens = p, nil, nil, 0
 	if s.o.FullPrecision {
 		s.drift = newDrift(k, s.o.Weights.Config().Hidden, p)
 	}
@@ -190,14 +220,21 @@ func (s *Sequential) observe(ctx context.Context, p model.Point) error {
 			return err
 		}
 		in := s.block.Until(p, x)
+		if in.Rows == 0 {
+			continue
+		}
+		s.tokens += int64(in.Rows)
 		s.sums.Add(h, in)
 		if s.drift != nil {
 			y, err := s.y.Get(i)
 			if err != nil {
 				return err
 			}
-			s.drift.add(s.sums, in, s.exact.Until(p, y), x, y)
+			s.drift.add(s.sums, in, s.exact.UntilLike(s.block, p, y), x, y)
 		}
+	}
+	if s.tokens == 0 {
+		return nil
 	}
 	s.sums.Complete(h)
 	s.energy = make([]float32, k)
@@ -211,6 +248,5 @@ func (s *Sequential) observe(ctx context.Context, p model.Point) error {
 	if s.drift != nil {
 		s.drift.prepare(s.factor, s.o.MatMulT)
 	}
-	s.point = p
 	return nil
 }

@@ -113,7 +113,7 @@ func (s *Sequential) install(module string, w Weight) error {
 	if err != nil {
 		return err
 	}
-	s.block.SetLinear(s.rules[module].Role, l)
+	s.block.SetLinear(s.rules[module], l)
 	return nil
 }
 
@@ -135,7 +135,7 @@ func (s *Sequential) finish(ctx context.Context) error {
 // advance brings the residual streams to where point p reads them, or beyond p
 // to the end of the block.
 func (s *Sequential) advance(ctx context.Context, p model.Point, beyond bool) error {
-	attention := (s.point == "" || s.point == model.AttnIn || s.point == model.OIn) && (p == model.MLPIn || p == model.DownIn)
+	attention := (s.point == "" || s.point == model.AttnIn || s.point == model.OIn) && p != model.AttnIn && p != model.OIn
 	if !attention && !beyond {
 		return nil
 	}

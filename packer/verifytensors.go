@@ -15,6 +15,11 @@ func (v *verifier) ignored() {
 	v.quantity = map[string]linear{}
 	var bad []string
 	for _, e := range model.Tensors(v.config) {
+		if e.Kind == model.KindRouter {
+			if s, err := v.quant.Scheme(e.Module); err == nil && s != nil {
+				bad = append(bad, fmt.Sprintf("quantization_config.ignore: %s is missing, but a router is not quantized", e.Module))
+			}
+		}
 		if e.Kind != model.KindLinear {
 			continue
 		}

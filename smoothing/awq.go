@@ -38,8 +38,9 @@ type AWQOptions struct {
 //
 // p is the block as the earlier transforms left it, stats and hessians are of its
 // activations, quant is the target's own rounding; p and the statistics are not
-// changed. Feeds o/v and down/up are searched first, as in [FireQ]. Bad options,
-// and sites without statistics, are [ErrScale].
+// changed. Feeds o/v and down/up are searched first, as in [FireQ]. The feed of an
+// expert that no token reached is left alone. Bad options, and sites without
+// statistics, are [ErrScale].
 func AWQ(cfg *model.Config, layer int, p model.Params, stats *calibrate.Stats, hessians map[model.Point]*calibrate.Hessian, quant Fake, o AWQOptions) ([]FeedScale, []Choice, error) {
 	if o.Ratios < 0 || o.DuoGroup < 0 || o.Rows < 0 {
 		return nil, nil, &fault.Error{Err: ErrScale, Where: "awq options", Found: fmt.Sprintf("%d ratios, groups of %d, %d rows", o.Ratios, o.DuoGroup, o.Rows), Wanted: "none negative"}
@@ -50,10 +51,13 @@ func AWQ(cfg *model.Config, layer int, p model.Params, stats *calibrate.Stats, h
 		OnChoice: func(c Choice) { choices = append(choices, c) },
 	}
 	scales, err := eachFeed(cfg, layer, p, func(b *smoothed, f model.Feed, w wires) ([]float64, error) {
-		if o.Pairs != nil && !slices.Contains(o.Pairs, f.Site) {
+		if o.Pairs != nil && !slices.Contains(o.Pairs, f.Site.Base()) {
 			return nil, nil
 		}
 		site := model.Site{Layer: layer, Point: f.Site}
+		if unreached(stats.Site(site) == nil, f.Site) {
+			return nil, nil
+		}
 		observed, err := statsOf(stats, site, w.columns())
 		if err != nil {
 			return nil, err

@@ -61,8 +61,10 @@ func (c *Clipping) Clamp(w *model.Param) *model.Param {
 // it does so, weight by weight or weighted by channel; Clip is the alternative
 // for one that takes amax/7, and weighs errors with the whole of H_gg.
 //
-// One Clipping is returned for each linear, in the order of Arch.Linears. Sites
-// without a Hessian and bad options are [ErrScale].
+// One Clipping is returned for each linear, in the order of Config.Linears, but for
+// experts that no token reached: nothing says what clipping would cost them. Gate
+// and up of experts are judged by the tokens of all. Sites without a Hessian and
+// bad options are [ErrScale].
 func Clip(cfg *model.Config, layer int, p model.Params, hessians map[model.Point]*calibrate.Hessian, quant Fake, o ClipOptions) ([]Clipping, error) {
 	if o.GroupSize == 0 {
 		o.GroupSize = 128
@@ -74,13 +76,17 @@ func Clip(cfg *model.Config, layer int, p model.Params, hessians map[model.Point
 		return nil, &fault.Error{Err: ErrScale, Where: "clip options", Found: fmt.Sprintf("groups of %d, %d ratios", o.GroupSize, o.Ratios), Wanted: "a positive size, 1 to 20 ratios"}
 	}
 	var all []Clipping
-	for _, l := range cfg.Arch.Linears {
-		i := slices.IndexFunc(cfg.Arch.Feeds, func(f model.Feed) bool { return slices.Contains(f.To, l.Name) })
+	feeds := cfg.Feeds(layer)
+	for _, l := range cfg.Linears(layer) {
+		i := slices.IndexFunc(feeds, func(f model.Feed) bool { return slices.Contains(f.To, l.Name) })
 		if i < 0 || l.Role == model.RoleQ || l.Role == model.RoleK {
 			continue
 		}
 		w := p.Weight(l.Name)
-		point := cfg.Arch.Feeds[i].Site
+		point := feeds[i].Site
+		if unreached(hessians[point] == nil, point) {
+			continue
+		}
 		where := fmt.Sprintf("layer %d, %s", layer, l.Name)
 		if err := checkHessian(where, hessians[point], w.Cols); err != nil {
 			return nil, err

@@ -58,7 +58,7 @@ func TestClipFindsTheLeastOutputError(t *testing.T) {
 		names = append(names, c.Module)
 		w := p.Weight(c.Module)
 		var point model.Point
-		for _, f := range s.cfg.Arch.Feeds {
+		for _, f := range s.cfg.Feeds(1) {
 			if slices.Contains(f.To, c.Module) {
 				point = f.Site
 			}

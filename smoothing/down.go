@@ -1,6 +1,11 @@
 package smoothing
 
-import "quantize/model"
+import (
+	"fmt"
+
+	"quantize/internal/fault"
+	"quantize/model"
+)
 
 // Down rotates the input of down at run time, x' = Hx, and the rows of its
 // weight beforehand (R4 of SpinQuant, arXiv 2405.16406; the online Hadamard of
@@ -9,30 +14,47 @@ import "quantize/model"
 // Hadamard of a kernels backend as model.Runtime.DownIn. It goes after any
 // scaling of the channels between up and down.
 type Down struct {
-	down string // module name
-	h    *Hadamard
+	config *model.Config
+	h      *Hadamard
 	model.BlocksOnly
 }
 
 var _ model.Transform = (*Down)(nil)
 
-// NewDown plans the rotation by h, Hadamard or block-diagonal, of order
-// cfg.Intermediate (ErrRotation).
-func NewDown(cfg *model.Config, h *Hadamard) (*Down, error) {
-	if err := orderIs(h, cfg.Intermediate, "input of down"); err != nil {
-		return nil, err
-	}
-	t := &Down{h: h}
-	for _, l := range cfg.Arch.Linears {
-		if l.Role == model.RoleDown {
-			t.down = l.Name
+// DownOrder is the width of the input of down, or of every expert's down. One
+// matrix serves all of them, so that layers of several widths are ErrRotation.
+func DownOrder(cfg *model.Config) (int, error) {
+	widths := cfg.DownWidths()
+	if len(widths) != 1 {
+		return 0, &fault.Error{
+			Err: ErrRotation, Where: "input of down", Found: fmt.Sprintf("widths %v", widths),
+			Wanted: "one width in all layers, dense and of experts", Hint: "leave rotation.down out",
 		}
 	}
-	return t, nil
+	return widths[0], nil
+}
+
+// NewDown plans the rotation by h, Hadamard or block-diagonal, of the order
+// that [DownOrder] gives (ErrRotation).
+func NewDown(cfg *model.Config, h *Hadamard) (*Down, error) {
+	n, err := DownOrder(cfg)
+	if err != nil {
+		return nil, err
+	}
+	if err := orderIs(h, n, "input of down"); err != nil {
+		return nil, err
+	}
+	return &Down{config: cfg, h: h}, nil
 }
 
 // Hadamard is the matrix that the run-time side applies.
 func (t *Down) Hadamard() *Hadamard { return t.h }
 
-// Block is W <- W Hᵀ for down.
-func (t *Down) Block(_ int, p model.Params) { rotateRows(t.h, whole(p.Weight(t.down))) }
+// Block is W <- W Hᵀ for down, of each expert.
+func (t *Down) Block(layer int, p model.Params) {
+	for _, l := range t.config.Linears(layer) {
+		if l.Role == model.RoleDown || l.Role == model.RoleExpertDown {
+			rotateRows(t.h, whole(p.Weight(l.Name)))
+		}
+	}
+}

@@ -13,11 +13,11 @@ import (
 // producer: column (h*group + g)*dim + c reads channel h*dim + c.
 type wires struct{ heads, group, dim int }
 
-func wiresOf(cfg *model.Config, f model.Feed) wires {
+func wiresOf(cfg *model.Config, layer int, f model.Feed) wires {
 	if f.Heads {
 		return wires{heads: cfg.KVHeads, group: cfg.Heads / cfg.KVHeads, dim: cfg.HeadDim}
 	}
-	for _, l := range cfg.Arch.Linears { // a router is among To and not among these
+	for _, l := range cfg.Linears(layer) { // a router is among To and not among these
 		if slices.Contains(f.To, l.Name) {
 			_, k := cfg.Shape(l.Role)
 			return wires{heads: 1, group: 1, dim: k}
@@ -66,6 +66,7 @@ func (w wires) max(columns []float64) []float64 {
 type smoothed struct {
 	params  model.Params
 	divisor map[string][]float64 // of the rows of a linear's weight; none: 1
+	linears map[string]bool      // what is rounded: routers are not
 }
 
 // divisors returns what the rows of a linear are divided by.
@@ -115,17 +116,17 @@ type chooser func(b *smoothed, f model.Feed, w wires) ([]float64, error)
 // eachFeed asks for the vector of each feed of block p. Producers that are
 // linears come first: dividing their rows changes the statistics that the
 // feeds of the norms before them are made from (methods.md 1.6). Vectors are
-// returned in the order of Arch.Feeds.
+// returned in the order of Config.Feeds.
 func eachFeed(cfg *model.Config, layer int, p model.Params, vector chooser) ([]FeedScale, error) {
-	b := &smoothed{params: p, divisor: map[string][]float64{}}
-	feeds := cfg.Arch.Feeds
+	b := &smoothed{params: p, divisor: map[string][]float64{}, linears: linearsOf(cfg, layer)}
+	feeds := cfg.Feeds(layer)
 	found := make([]FeedScale, len(feeds))
 	for _, linears := range []bool{true, false} {
 		for i, f := range feeds {
-			if isLinear(cfg, f.From) != linears {
+			if b.linears[f.From] != linears {
 				continue
 			}
-			w := wiresOf(cfg, f)
+			w := wiresOf(cfg, layer, f)
 			s, err := vector(b, f, w)
 			if err != nil {
 				return nil, err
@@ -154,8 +155,12 @@ func power(x, r float64) float64 {
 	return float64(float32(math.Pow(x, r)))
 }
 
-func isLinear(cfg *model.Config, module string) bool {
-	return slices.ContainsFunc(cfg.Arch.Linears, func(l model.LinearRule) bool { return l.Name == module })
+func linearsOf(cfg *model.Config, layer int) map[string]bool {
+	set := map[string]bool{}
+	for _, l := range cfg.Linears(layer) {
+		set[l.Name] = true
+	}
+	return set
 }
 
 const (

@@ -65,6 +65,9 @@ func (j *judge) error(s []float64) (float64, error) {
 	columns := j.wires.spread(s)
 	total := 0.0
 	for _, name := range j.to {
+		if !j.block.linears[name] {
+			continue
+		}
 		rows := j.block.params.Weight(name).Rows
 		delta, err := j.delta(name, columns)
 		if err != nil {

@@ -1,9 +1,6 @@
 package smoothing
 
 import (
-	"fmt"
-	"math"
-	"math/rand/v2"
 	"strings"
 	"testing"
 
@@ -11,127 +8,155 @@ import (
 	"quantize/model/modeltest"
 )
 
-const experts = 3
-
-// mixture is a table whose MLP has experts behind a router, as far as feeds go.
-func mixture() (*model.Config, model.Params) {
-	base := modeltest.Random(71, modeltest.Shapes()[1]).Parsed()
-	cfg, arch := *base, *base.Arch
-	norm := model.Feed{Site: model.MLPIn, From: arch.MLPNorm, To: []string{"mlp.gate"}}
-	arch.Linears = append([]model.LinearRule(nil), arch.Linears[:4]...)
-	arch.Feeds = append([]model.Feed(nil), arch.Feeds[:2]...)
-	for i := range experts {
-		name := func(part string) string { return fmt.Sprintf("mlp.experts.%d.%s", i, part) }
-		norm.To = append(norm.To, name("gate_proj"), name("up_proj"))
-		arch.Feeds = append(arch.Feeds, model.Feed{Site: model.DownIn, From: name("up_proj"), To: []string{name("down_proj")}})
-		for _, l := range base.Arch.Linears[4:] {
-			l.Name = name(strings.TrimPrefix(l.Name, "mlp."))
-			arch.Linears = append(arch.Linears, l)
-		}
-	}
-	arch.Feeds = append(arch.Feeds, norm)
-	cfg.Arch = &arch
-
-	rng := rand.New(rand.NewPCG(71, 0))
-	random := func(rows, cols int) *model.Param {
-		w := &model.Param{Rows: rows, Cols: cols, Data: make([]float64, rows*cols)}
-		for i := range w.Data {
-			w.Data[i] = rng.NormFloat64()
-		}
-		return w
-	}
-	p := model.Params{arch.MLPNorm + ".weight": random(1, cfg.Hidden), "mlp.gate.weight": random(experts, cfg.Hidden)}
-	for _, f := range arch.Feeds[:2] {
-		for _, to := range f.To {
-			p[to+".weight"] = random(cfg.Hidden, cfg.Hidden)
-		}
-	}
-	p[arch.AttnNorm+".weight"] = random(1, cfg.Hidden)
-	for i := range experts {
-		for _, part := range []string{"gate_proj", "up_proj"} {
-			p[fmt.Sprintf("mlp.experts.%d.%s.weight", i, part)] = random(cfg.Intermediate, cfg.Hidden)
-		}
-		p[fmt.Sprintf("mlp.experts.%d.down_proj.weight", i)] = random(cfg.Hidden, cfg.Intermediate)
-	}
-	return &cfg, p
-}
-
-// mix is the MLP: every expert, weighed by the router's softmax.
-func mix(cfg *model.Config, p model.Params, x []float64) []float64 {
-	apply := func(module string, in []float64) []float64 {
-		w := p.Weight(module)
-		out := make([]float64, w.Rows)
-		for i := range out {
-			for j, v := range w.Row(i) {
-				out[i] += v * in[j]
+// sparse calls f with every shape that has experts, and a layer that has them.
+func sparse(t *testing.T, f func(t *testing.T, shape modeltest.Shape, cfg *model.Config, layer int)) {
+	t.Helper()
+	for _, shape := range modeltest.Shapes() {
+		cfg := modeltest.Random(0, shape).Parsed()
+		for layer := range cfg.Layers {
+			if cfg.HasExperts(layer) {
+				t.Run(shape.Name, func(t *testing.T) {
+					t.Parallel()
+					f(t, shape, cfg, layer)
+				})
+				break
 			}
 		}
-		return out
 	}
-	in := make([]float64, len(x))
-	for j, v := range p.Weight(cfg.Arch.MLPNorm).Data {
-		in[j] = v * x[j]
-	}
-	share, total := apply("mlp.gate", in), 0.0
-	for i, v := range share {
-		share[i] = math.Exp(v / 8)
-		total += share[i]
-	}
-	out := make([]float64, len(x))
-	for i := range experts {
-		name := fmt.Sprintf("mlp.experts.%d.", i)
-		gate, up := apply(name+"gate_proj", in), apply(name+"up_proj", in)
-		for j, g := range gate {
-			up[j] *= g / (1 + math.Exp(-g))
-		}
-		for j, v := range apply(name+"down_proj", up) {
-			out[j] += share[i] / total * v
-		}
-	}
-	return out
 }
 
-// The router is scaled with the experts, each expert's down with its own up; the
-// control leaves the router out.
-func TestExpertsAreSmoothedTogether(t *testing.T) {
+// forgetfulOf leaves some modules as they were.
+type forgetfulOf struct {
+	model.Transform
+	part string
+}
+
+func (f forgetfulOf) Block(layer int, p model.Params) {
+	kept := cloned(p)
+	f.Transform.Block(layer, p)
+	for name, w := range kept {
+		if strings.Contains(name, f.part) {
+			copy(p[name].Data, w.Data)
+		}
+	}
+}
+
+// A router left out of the feed of its norm, or of the rotation of the stream, and
+// one expert's down left out of its pair: each breaks the function and is seen to.
+func TestExpertsAndRouterChangeTogether(t *testing.T) {
 	t.Parallel()
-	cfg, p := mixture()
-	scales, err := FireQ(cfg, 0, p, FireQOptions{Statistic: StatisticMean, Pairs: everyPair(FireQPair{Level: Auto})})
-	if err != nil || len(scales) != len(cfg.Arch.Feeds) {
-		t.Fatal(len(scales), err)
-	}
-	plan := NewPlan(cfg)
-	if err := plan.Set(0, scales); err != nil {
-		t.Fatal(err)
-	}
-	rng := rand.New(rand.NewPCG(72, 0))
-	x := make([]float64, cfg.Hidden)
-	for j := range x {
-		x[j] = rng.NormFloat64()
-	}
-	want := mix(cfg, p, x)
-	differs := func(p model.Params) float64 {
-		most, top := 0.0, 0.0
-		for j, v := range mix(cfg, p, x) {
-			most, top = max(most, math.Abs(v-want[j])), max(top, math.Abs(want[j]))
+	sparse(t, func(t *testing.T, shape modeltest.Shape, cfg *model.Config, _ int) {
+		s := observed(t, 71, shape)
+		plan := s.plan(t, func(layer int, p model.Params) ([]FeedScale, error) {
+			return FireQ(s.cfg, layer, p, FireQOptions{Statistic: StatisticMean, Pairs: everyPair(FireQPair{Level: Auto})})
+		})
+		stream, err := NewResidual(cfg, hadamard(t, cfg.Hidden))
+		if err != nil {
+			t.Fatal(err)
 		}
-		return most / top
-	}
-	smooth := cloned(p)
-	plan.Block(0, smooth)
-	if d := differs(smooth); d > 1e-12 {
-		t.Errorf("outputs moved by %g", d)
-	}
-	b := &smoothed{params: smooth}
-	norm := cfg.Arch.Feeds[len(cfg.Arch.Feeds)-1]
-	mean := b.magnitudes(norm.To, cfg.Hidden).mean
-	for j, v := range mean {
-		if math.Abs(v-mean[0]) > 1e-12*mean[0] {
-			t.Fatalf("column %d of router and experts has %v, column 0 %v", j, v, mean[0])
+		rule := cfg.Arch.Experts
+		down := rule.Prefix + "1." + rule.Linears[2].Name
+		for what, broken := range map[string]model.Transform{
+			"plan without router": forgetfulOf{plan, rule.Router + ".weight"}, "rotation without router": forgetfulOf{stream, rule.Router + ".weight"},
+			"plan without a down": forgetfulOf{plan, down}, "rotation without a down": forgetfulOf{stream, down},
+		} {
+			if d := s.moved(broken); d < 1e-4 {
+				t.Errorf("%s: logits moved by %g only", what, d)
+			}
 		}
-	}
-	smooth["mlp.gate.weight"] = p["mlp.gate.weight"]
-	if d := differs(smooth); d < 1e-3 {
-		t.Errorf("a router left alone moved outputs by %g only", d)
-	}
+	})
+}
+
+// An expert that no token reached has neither statistics nor Hessian: its pair is
+// left alone by what needs them, and scaled from weights by what does not.
+func TestExpertsThatNoTokenReached(t *testing.T) {
+	t.Parallel()
+	sparse(t, func(t *testing.T, shape modeltest.Shape, cfg *model.Config, layer int) {
+		s := observed(t, 72, shape)
+		const lost = 1
+		point := model.DownIn.Of(lost)
+		for i := range s.stats.Sites {
+			if s.stats.Sites[i].Site == (model.Site{Layer: layer, Point: point}) {
+				s.stats.Sites = append(s.stats.Sites[:i], s.stats.Sites[i+1:]...)
+				break
+			}
+		}
+		var up, down string
+		for _, f := range cfg.Feeds(layer) {
+			if f.Site == point {
+				up, down = f.From, f.To[0]
+			}
+		}
+		has := func(scales []FeedScale, err error) bool {
+			t.Helper()
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, fs := range scales {
+				if fs.From == up {
+					return true
+				}
+			}
+			return false
+		}
+		p := s.block(t, layer)
+		awq, _, err := AWQ(cfg, layer, p, s.stats, s.hessians(layer), int4(8), AWQOptions{})
+		if has(awq, err) {
+			t.Error("awq scaled it")
+		}
+		if has(SmoothQuant(cfg, layer, p, s.stats, SmoothQuantOptions{Alpha: 0.5, Pairs: allPairs})) {
+			t.Error("smoothquant scaled it")
+		}
+		objective := &Objective{Hessians: s.hessians(layer), Fake: int4(8)}
+		if !has(FireQ(cfg, layer, p, FireQOptions{Statistic: StatisticMean, Pairs: everyPair(FireQPair{Level: Auto, Search: true}), Objective: objective})) {
+			t.Error("fireq did not scale it")
+		}
+		clips, err := Clip(cfg, layer, p, s.hessians(layer), int4(8), ClipOptions{GroupSize: 8})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range clips {
+			if c.Module == down {
+				t.Error("its down was clipped")
+			}
+		}
+	})
+}
+
+// What an unrounded router would lose to rounding is not held against a scale.
+func TestRoutersAreNotJudged(t *testing.T) {
+	t.Parallel()
+	sparse(t, func(t *testing.T, shape modeltest.Shape, cfg *model.Config, layer int) {
+		s := observed(t, 73, shape)
+		b := &smoothed{params: s.block(t, layer), linears: linearsOf(cfg, layer)}
+		for _, f := range cfg.Feeds(layer) {
+			if f.Site != model.MLPIn {
+				continue
+			}
+			errorOf := func() float64 {
+				w := wiresOf(cfg, layer, f)
+				j, err := (&Objective{Hessians: s.hessians(layer), Fake: int4(8)}).judge(b, model.Site{Layer: layer, Point: f.Site}, f, w)
+				if err != nil {
+					t.Fatal(err)
+				}
+				ones := make([]float64, w.channels())
+				for i := range ones {
+					ones[i] = 1
+				}
+				e, err := j.error(ones)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return e
+			}
+			before := errorOf()
+			router := b.params.Weight(cfg.Arch.Experts.Router).Data
+			for i := range router {
+				router[i] *= 1000
+			}
+			if after := errorOf(); after != before {
+				t.Errorf("%g with another router, %g before", after, before)
+			}
+		}
+	})
 }

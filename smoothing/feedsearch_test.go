@@ -45,17 +45,20 @@ func (s *subject) outputError(t testing.TB, site model.Site, scales []FeedScale,
 	}
 	before, after := cloned(s.block(t, site.Layer)), s.block(t, site.Layer, plan)
 	total := 0.0
-	for _, f := range s.cfg.Arch.Feeds {
+	for _, f := range s.cfg.Feeds(site.Layer) {
 		if f.Site != site.Point {
 			continue
 		}
-		columns := slices.Repeat([]float64{1}, wiresOf(s.cfg, f).columns())
+		columns := slices.Repeat([]float64{1}, wiresOf(s.cfg, site.Layer, f).columns())
 		for _, fs := range scales {
 			if fs.From == f.From {
-				columns = wiresOf(s.cfg, f).spread(fs.S)
+				columns = wiresOf(s.cfg, site.Layer, f).spread(fs.S)
 			}
 		}
 		for _, to := range f.To {
+			if !linearsOf(s.cfg, site.Layer)[to] {
+				continue // a router is not rounded
+			}
 			w, narrow := before.Weight(to), after.Weight(to).Narrow()
 			rounded := tensor.NewMatrix(w.Rows, w.Cols)
 			if err := fake(rounded, narrow); err != nil {

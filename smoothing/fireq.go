@@ -56,7 +56,7 @@ var fireQExponents = []float64{0.25, 0.5, 0.75, 1}
 // Bad options are [ErrScale].
 func FireQ(cfg *model.Config, layer int, p model.Params, o FireQOptions) ([]FeedScale, error) {
 	return eachFeed(cfg, layer, p, func(b *smoothed, f model.Feed, w wires) ([]float64, error) {
-		pair := o.Pairs[f.Site]
+		pair := o.Pairs[f.Site.Base()]
 		if err := pair.check(layer, f.Site); err != nil || pair.Level == 0 {
 			return nil, err
 		}
@@ -76,6 +76,8 @@ func FireQ(cfg *model.Config, layer int, p model.Params, o FireQOptions) ([]Feed
 			return w.mean(columns)
 		}
 		switch {
+		case pair.Search && unreached(o.Objective != nil && o.Objective.Hessians[f.Site] == nil, f.Site):
+			return scales(1), nil // from weights alone
 		case pair.Search:
 			return o.Objective.best(b, model.Site{Layer: layer, Point: f.Site}, f, w, fireQExponents, scales)
 		case pair.Exponent == 0:

@@ -26,8 +26,8 @@ func TestFireQLevelsColumns(t *testing.T) {
 				})
 				for layer := range s.cfg.Layers {
 					b := &smoothed{params: s.block(t, layer, plan)}
-					for _, f := range s.cfg.Arch.Feeds {
-						w := wiresOf(s.cfg, f)
+					for _, f := range s.cfg.Feeds(layer) {
+						w := wiresOf(s.cfg, layer, f)
 						if w.group > 1 {
 							continue // a mean over the group's columns cannot level each
 						}

@@ -124,7 +124,7 @@ func TestResidualMomentIsThatOfTheFusedModel(t *testing.T) {
 		}
 		return total
 	}
-	folded, err := model.Fold(cfg, c.Source(modeltest.Compute()), modeltest.Compute(), &Residual{arch: cfg.Arch, q: identity(cfg.Hidden)})
+	folded, err := model.Fold(cfg, c.Source(modeltest.Compute()), modeltest.Compute(), &Residual{config: cfg, q: identity(cfg.Hidden)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -35,7 +35,7 @@ type Plan struct {
 	config *model.Config
 
 	mu     sync.RWMutex
-	layers [][]FeedScale // by layer, in the order of Arch.Feeds
+	layers [][]FeedScale // by layer, in the order of Config.Feeds
 }
 
 var _ model.Transform = (*Plan)(nil)
@@ -54,22 +54,22 @@ func (t *Plan) Set(layer int, scales []FeedScale) error {
 		return &fault.Error{Err: ErrScale, Where: "layer", Found: fmt.Sprint(layer), Wanted: fmt.Sprintf("0 to %d", len(t.layers)-1)}
 	}
 	var kept []FeedScale
-	for _, f := range t.config.Arch.Feeds {
+	for _, f := range t.config.Feeds(layer) {
 		for _, fs := range scales {
 			if fs.From != f.From {
 				continue
 			}
-			if err := checkScale(layer, fs, wiresOf(t.config, f)); err != nil {
+			if err := checkScale(layer, fs, wiresOf(t.config, layer, f)); err != nil {
 				return err
 			}
 			kept = append(kept, FeedScale{From: fs.From, S: slices.Clone(fs.S)})
 		}
 	}
 	for i, fs := range scales {
-		if t.feed(fs.From) == nil || slices.ContainsFunc(scales[:i], func(o FeedScale) bool { return o.From == fs.From }) {
+		if t.feed(layer, fs.From) == nil || slices.ContainsFunc(scales[:i], func(o FeedScale) bool { return o.From == fs.From }) {
 			return &fault.Error{
 				Err: ErrScale, Where: fmt.Sprintf("layer %d", layer),
-				Found: fmt.Sprintf("producer %q", fs.From), Wanted: "each producer of the architecture at most once",
+				Found: fmt.Sprintf("producer %q", fs.From), Wanted: "each producer of the layer at most once",
 			}
 		}
 	}
@@ -79,7 +79,7 @@ func (t *Plan) Set(layer int, scales []FeedScale) error {
 	return nil
 }
 
-// Layer returns the scales of a layer in the order of Arch.Feeds; the caller
+// Layer returns the scales of a layer in the order of Config.Feeds; the caller
 // does not change them.
 func (t *Plan) Layer(layer int) []FeedScale {
 	t.mu.RLock()
@@ -90,9 +90,9 @@ func (t *Plan) Layer(layer int) []FeedScale {
 // Block divides producers and multiplies consumers.
 func (t *Plan) Block(layer int, p model.Params) {
 	for _, fs := range t.Layer(layer) {
-		f := t.feed(fs.From)
+		f := t.feed(layer, fs.From)
 		divide(p, fs)
-		columns := wiresOf(t.config, *f).spread(fs.S)
+		columns := wiresOf(t.config, layer, *f).spread(fs.S)
 		for _, to := range f.To {
 			w := p.Weight(to)
 			sharedOut(w.Rows, 1+fewestWeights/w.Cols, func(from, end int) {
@@ -111,11 +111,11 @@ func (t *Plan) Block(layer int, p model.Params) {
 // the site after it, in place: x_j/s_j in the place of x_j.
 func (t *Plan) Hessian(site model.Site, h *calibrate.Hessian) {
 	for _, fs := range t.Layer(site.Layer) {
-		f := t.feed(fs.From)
+		f := t.feed(site.Layer, fs.From)
 		if f.Site != site.Point {
 			continue
 		}
-		columns := wiresOf(t.config, *f).spread(fs.S)
+		columns := wiresOf(t.config, site.Layer, *f).spread(fs.S)
 		if len(columns) != h.K {
 			panic("smoothing: a Hessian of another width")
 		}
@@ -157,8 +157,8 @@ func divide(p model.Params, fs FeedScale) {
 }
 
 // feed finds the feed of a producer, nil when there is none.
-func (t *Plan) feed(from string) *model.Feed {
-	feeds := t.config.Arch.Feeds
+func (t *Plan) feed(layer int, from string) *model.Feed {
+	feeds := t.config.Feeds(layer)
 	if i := slices.IndexFunc(feeds, func(f model.Feed) bool { return f.From == from }); i >= 0 {
 		return &feeds[i]
 	}

@@ -15,12 +15,13 @@ import (
 //	embedding <- E Q           readers of a norm <- W diag(γ) Q,  γ <- 1
 //	head      <- W diag(γ) Q   writers (o, down) <- Qᵀ W,  b <- bQ
 //
-// The norms of queries and keys stay: RoPE follows them, and no linear. It
+// A router reads the norm like a linear, and chooses as before. The norms of
+// queries and keys stay: RoPE follows them, and no linear. It
 // fits models whose residual stream only norms at the input of a block's
 // halves read, as all tables of package model are.
 type Residual struct {
-	arch *model.Arch
-	q    Orthogonal
+	config *model.Config
+	q      Orthogonal
 }
 
 var _ model.Transform = (*Residual)(nil)
@@ -31,7 +32,7 @@ func NewResidual(cfg *model.Config, q Orthogonal) (*Residual, error) {
 	if err := orderIs(q, cfg.Hidden, "residual stream"); err != nil {
 		return nil, err
 	}
-	return &Residual{arch: cfg.Arch, q: q}, nil
+	return &Residual{config: cfg, q: q}, nil
 }
 
 func orderIs(q Orthogonal, n int, where string) error {
@@ -45,8 +46,8 @@ func orderIs(q Orthogonal, n int, where string) error {
 }
 
 // Block rotates the readers and writers of the residual stream.
-func (r *Residual) Block(_ int, p model.Params) {
-	for _, f := range r.arch.Feeds {
+func (r *Residual) Block(layer int, p model.Params) {
+	for _, f := range r.config.Feeds(layer) {
 		if f.Site != model.AttnIn && f.Site != model.MLPIn {
 			continue
 		}
@@ -56,8 +57,8 @@ func (r *Residual) Block(_ int, p model.Params) {
 		}
 		r.FinalNorm(norm)
 	}
-	for _, l := range r.arch.Linears {
-		if l.Role != model.RoleO && l.Role != model.RoleDown {
+	for _, l := range r.config.Linears(layer) {
+		if !l.Role.Writes() {
 			continue
 		}
 		rotateColumns(r.q, whole(p.Weight(l.Name)))

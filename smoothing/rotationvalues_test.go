@@ -22,13 +22,15 @@ func TestWrongRotationsBreakTheFunction(t *testing.T) {
 		if r.cfg.Biased(rule(r.cfg, model.RoleV)) {
 			broken["the bias of v stays"] = keeping{r.everyHead(t), model.RoleV, r.cfg}
 		}
-		for _, role := range []model.Role{model.RoleO, model.RoleDown} {
-			if l := rule(r.cfg, role); r.cfg.Biased(l) {
-				broken["the bias of "+l.Name+" stays"] = keeping{stream, role, r.cfg}
+		for _, l := range r.cfg.Arch.Linears {
+			if l.Role.Writes() && r.cfg.Biased(l) {
+				broken["the bias of "+l.Name+" stays"] = keeping{stream, l.Role, r.cfg}
 			}
 		}
 		broken["Q and not its transpose in o and down"] = transposed{stream}
-		broken["H and not its transpose for down"] = transposedDown{r.down(t)}
+		if down := r.down(t); down != nil {
+			broken["H and not its transpose for down"] = transposedDown{down}
+		}
 		broken["norms stay"] = keepingNorms{stream}
 		for what, x := range broken {
 			h := (*Hadamard)(nil)
@@ -84,8 +86,8 @@ type transposed struct{ *Residual }
 
 func (x transposed) Block(layer int, p model.Params) {
 	x.Residual.Block(layer, p)
-	for _, l := range x.arch.Linears {
-		if l.Role == model.RoleO || l.Role == model.RoleDown {
+	for _, l := range x.config.Linears(layer) {
+		if l.Role.Writes() {
 			w := p.Weight(l.Name)
 			column := make([]float64, w.Rows)
 			for j := range w.Cols {
@@ -105,10 +107,15 @@ func (x transposed) Block(layer int, p model.Params) {
 // transposedDown multiplies the weight by H where Hᵀ belongs.
 type transposedDown struct{ *Down }
 
-func (x transposedDown) Block(_ int, p model.Params) {
-	w := p.Weight(x.down)
-	for i := range w.Rows {
-		x.h.ApplyTransposed(w.Row(i))
+func (x transposedDown) Block(layer int, p model.Params) {
+	for _, l := range x.config.Linears(layer) {
+		if l.Role == model.RoleO || !l.Role.Writes() {
+			continue
+		}
+		w := p.Weight(l.Name)
+		for i := range w.Rows {
+			x.h.ApplyTransposed(w.Row(i))
+		}
 	}
 }
 
@@ -117,7 +124,7 @@ type keepingNorms struct{ *Residual }
 
 func (x keepingNorms) Block(layer int, p model.Params) {
 	kept := map[string][]float64{}
-	for _, f := range x.arch.Feeds {
+	for _, f := range x.config.Feeds(layer) {
 		if f.Site == model.AttnIn || f.Site == model.MLPIn {
 			kept[f.From] = slices.Clone(p.Weight(f.From).Data)
 		}

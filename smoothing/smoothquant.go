@@ -32,8 +32,8 @@ type SmoothQuantOptions struct {
 //
 // Under grouped queries the maxima of a channel of v run over the columns of o
 // that read it. p is the block as the earlier transforms left it, and stats are
-// of its activations; neither is changed. Bad options, and sites without
-// statistics, are [ErrScale].
+// of its activations; neither is changed. An expert that no token reached is left
+// alone. Bad options, and sites without statistics, are [ErrScale].
 func SmoothQuant(cfg *model.Config, layer int, p model.Params, stats *calibrate.Stats, o SmoothQuantOptions) ([]FeedScale, error) {
 	const least = 1e-5
 	for _, alpha := range append([]float64{o.Alpha}, o.Alphas...) {
@@ -46,10 +46,13 @@ func SmoothQuant(cfg *model.Config, layer int, p model.Params, stats *calibrate.
 		pairs = []model.Point{model.AttnIn, model.MLPIn}
 	}
 	return eachFeed(cfg, layer, p, func(b *smoothed, f model.Feed, w wires) ([]float64, error) {
-		if !slices.Contains(pairs, f.Site) {
+		if !slices.Contains(pairs, f.Site.Base()) {
 			return nil, nil
 		}
 		site := model.Site{Layer: layer, Point: f.Site}
+		if unreached(stats.Site(site) == nil, f.Site) {
+			return nil, nil
+		}
 		observed, err := statsOf(stats, site, w.columns())
 		if err != nil {
 			return nil, err
@@ -71,6 +74,13 @@ func SmoothQuant(cfg *model.Config, layer int, p model.Params, stats *calibrate.
 		}
 		return scales(o.Alpha), nil
 	})
+}
+
+// unreached reports a point of an expert that nothing is known about: no token
+// came by.
+func unreached(absent bool, p model.Point) bool {
+	_, expert := p.Expert()
+	return absent && expert >= 0
 }
 
 // statsOf returns the statistics of a site of k channels.

@@ -45,8 +45,8 @@ func TestSmoothQuantIsDoneOnce(t *testing.T) {
 				t.Fatal(err)
 			}
 			columns := map[model.Point][]float64{}
-			for i, f := range s.cfg.Arch.Feeds {
-				columns[f.Site] = wiresOf(s.cfg, f).spread(scales[i].S)
+			for i, f := range s.cfg.Feeds(0) {
+				columns[f.Site] = wiresOf(s.cfg, 0, f).spread(scales[i].S)
 			}
 			after := times(s.stats, func(site model.Site, j int) float64 {
 				if c := columns[site.Point]; c != nil {
@@ -73,7 +73,7 @@ func TestSmoothQuantScalesAndLimits(t *testing.T) {
 	p := s.block(t, 0)
 	large := cloned(p)
 	const lambda = 8
-	for _, f := range s.cfg.Arch.Feeds {
+	for _, f := range s.cfg.Feeds(0) {
 		for _, to := range f.To {
 			for i := range large.Weight(to).Data {
 				large.Weight(to).Data[i] *= lambda
@@ -84,8 +84,8 @@ func TestSmoothQuantScalesAndLimits(t *testing.T) {
 	much := times(s.stats, func(model.Site, int) float64 { return lambda })
 	for _, alpha := range []float64{0, 0.25, 0.5, 1} {
 		scales, scaled := smoothQuantAt(t, s, p, s.stats, alpha), smoothQuantAt(t, s, large, much, alpha)
-		for i, f := range s.cfg.Arch.Feeds {
-			w := wiresOf(s.cfg, f)
+		for i, f := range s.cfg.Feeds(0) {
+			w := wiresOf(s.cfg, 0, f)
 			site := s.stats.Site(model.Site{Point: f.Site})
 			for j, v := range scales[i].S {
 				if f.Site == model.OIn || f.Site == model.DownIn {
@@ -103,7 +103,7 @@ func TestSmoothQuantScalesAndLimits(t *testing.T) {
 						c := p.Weight(to)
 						for r := range c.Rows {
 							d := 1.0
-							for k, g := range s.cfg.Arch.Feeds {
+							for k, g := range s.cfg.Feeds(0) {
 								if g.From == to {
 									d = scales[k].S[r]
 								}

@@ -13,7 +13,7 @@ func VMul(cfg *model.Config, c float64) (*Plan, error) {
 		if f.Site != model.OIn {
 			continue
 		}
-		s := make([]float64, wiresOf(cfg, f).channels())
+		s := make([]float64, wiresOf(cfg, 0, f).channels())
 		for j := range s {
 			s[j] = 1 / c
 		}

@@ -13,6 +13,7 @@ import (
 
 	"quantize/calibrate"
 	"quantize/checkpoint"
+	"quantize/internal/fault"
 	"quantize/model"
 	"quantize/packer"
 	"quantize/packer/format"
@@ -137,7 +138,7 @@ func (e *env) inputAbsMax(ctx context.Context, dir string, files []string) (func
 	}
 	bar := e.progress("calibrate")
 	stats, err := calibrate.Collect(ctx, m, windows, calibrate.Options{
-		Points: calibrate.LinearInputs, MatMulT: l.compute.MatMulT,
+		Points: append([]model.Point{model.ExpertIn}, calibrate.LinearInputs...), MatMulT: l.compute.MatMulT,
 		OnBlock: func(done, total int) { bar.set(int64(done), int64(total)) },
 	})
 	bar.end()
@@ -146,11 +147,20 @@ func (e *env) inputAbsMax(ctx context.Context, dir string, files []string) (func
 	}
 	largest := map[string]float32{}
 	for _, t := range model.Tensors(l.config) {
-		if t.Kind == model.KindLinear {
-			largest[t.Module] = slices.Max(stats.Site(model.Site{Layer: t.Layer, Point: t.Role.Input()}).AbsMax)
+		if t.Kind != model.KindLinear {
+			continue
+		}
+		if site := stats.Site(model.Site{Layer: t.Layer, Point: t.Input()}); site != nil {
+			largest[t.Module] = slices.Max(site.AbsMax)
 		}
 	}
-	return func(module string) (float32, error) { return largest[module], nil }, nil
+	return func(module string) (float32, error) {
+		top, ok := largest[module]
+		if !ok {
+			return 0, &fault.Error{Err: calibrate.ErrInvalid, Where: module, Found: "an expert that no token of the text reached", Wanted: "its largest activation", Hint: "give more text"}
+		}
+		return top, nil
+	}, nil
 }
 
 func (r *convertResult) text(w io.Writer) {

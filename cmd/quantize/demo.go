@@ -8,11 +8,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"quantize/eval"
+	"quantize/eval/report"
 	"quantize/packer"
 	"quantize/recipe"
 )
@@ -34,7 +36,7 @@ type demoResult struct {
 	Quantized *evalResult          `json:"quantized"`
 	Plain     *evalResult          `json:"plain"` // the same scheme by recipe rtn-plain
 	Verify    *packer.Verification `json:"verify"`
-	Report    *string              `json:"report"` // null: this version writes none
+	Report    string               `json:"report"` // the page that describes Quantized
 }
 
 func newDemoCommand(e *env) *cobra.Command {
@@ -45,7 +47,8 @@ func newDemoCommand(e *env) *cobra.Command {
 		Long: fmt.Sprintf(`Write the embedded model (3.7 M parameters, with the outliers of large models) to
 DIR/base, quantize it to DIR/quantized by recipe %s, verify the result, and
 evaluate it on the first %d windows of DIR/evaluation.txt beside plain rounding
-(recipe %s, DIR/plain). DIR/base is there to try every other command on.`, demoRecipe, demoWindows, demoPlain),
+(recipe %s, DIR/plain). DIR/report.html shows it all. DIR/base is there to try every
+other command on.`, demoRecipe, demoWindows, demoPlain),
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			res, err := e.demo(c.Context(), dir)
@@ -98,6 +101,13 @@ func (e *env) demo(ctx context.Context, dir string) (*demoResult, error) {
 	if res.Verify, err = packer.Verify(res.Output); err != nil {
 		return nil, err
 	}
+	if err := report.SaveResults(res.Output, append(slices.Clone(res.Quantized.all()), res.Plain.all()...)); err != nil {
+		return nil, err
+	}
+	res.Report = filepath.Join(dir, "report.html")
+	if err := e.writeReport(ctx, res.Output, reportOptions{html: res.Report, base: base, text: text}); err != nil {
+		return nil, err
+	}
 	res.Seconds, res.PeakRSS = time.Since(start).Seconds(), peakRSS()
 	return &res, nil
 }
@@ -129,5 +139,6 @@ func (r *demoResult) text(w io.Writer) {
 		fmt.Fprintf(w, "  verify    FAIL, %d of %d checks\n\n", failed, len(r.Verify.Checks))
 	}
 	printReports(w, append(append([]eval.Report{}, r.Quantized.Readings...), r.Plain.Readings...))
-	fmt.Fprintf(w, "\nnext: quantize verify %s; quantize inspect %s\n", r.Output, filepath.Join(filepath.Dir(r.Output), "base"))
+	fmt.Fprintf(w, "\nreport: %s\n", r.Report)
+	fmt.Fprintf(w, "next: quantize verify %s; quantize inspect %s\n", r.Output, filepath.Join(filepath.Dir(r.Output), "base"))
 }

@@ -28,14 +28,17 @@ const resident = 20 << 20
 //	streaming    one block in float64 and as FP32 (twice with target: full-precision),
 //	             the hidden states of all windows, the activations of one
 //	gptq         all three at once, the rounded block, and the Hessian of one site (and its drift)
+//	scales       of experts, where they are searched: the Hessians of all downs of a block
 func (e *estimate) peakRAM() int64 {
 	var largest, block int64
+	blocks := map[int]int64{}
 	for _, l := range e.preview.Linears {
 		n := int64(l.N) * int64(l.K)
 		largest = max(largest, n)
-		if e.config.LayerOf(l.Name) == 0 {
-			block += n
-		}
+		blocks[e.config.LayerOf(l.Name)] += n
+	}
+	for _, n := range blocks {
+		block = max(block, n)
 	}
 	garbage := func(n int64) int64 { return n + n*collectAt/100 }
 	rounding, transforms := 16*largest+e.preview.Rounded/int64(max(e.config.Layers, 1)), int64(0)
@@ -55,6 +58,9 @@ func (e *estimate) peakRAM() int64 {
 	c := e.config
 	widths := 6*c.Hidden + 3*c.Intermediate + 2*(c.Heads+2*c.KVHeads)*c.HeadDim
 	streaming := 8*block + 6*largest + copies*4*(block+e.tokens()*int64(c.Hidden)) + 4*e.window()*int64(widths)
+	if e.recipe.Smoothing.Method == recipe.AWQ || e.recipe.Smoothing.Search {
+		streaming += 8 * int64(c.Experts) * int64(c.ExpertWidth) * int64(c.ExpertWidth)
+	}
 	if e.recipe.Weights.Rounding != recipe.GPTQ {
 		return resident + max(rounding+garbage(transforms), garbage(streaming))
 	}
@@ -120,7 +126,7 @@ const wide = 10
 // ones a row of it: K rows a site, or the N rows of linears that write the stream.
 func (e *estimate) flops(weights int64) float64 {
 	tokens := float64(e.tokens())
-	total := float64(e.passes()) * 2 * float64(weights) * tokens
+	total := float64(e.passes()) * 2 * (float64(weights) - e.idle()) * tokens
 	gptq := e.recipe.Weights.Rounding == recipe.GPTQ
 	hessians := gptq || e.recipe.Smoothing.Method == recipe.AWQ || e.recipe.Smoothing.Search
 	seen := map[model.Site]bool{}
@@ -129,7 +135,8 @@ func (e *estimate) flops(weights int64) float64 {
 			continue
 		}
 		n, k := float64(t.Shape[0]), float64(t.Shape[1])
-		if site := (model.Site{Layer: t.Layer, Point: t.Role.Input()}); !seen[site] {
+		tokens := tokens * e.share(t.Role)
+		if site := (model.Site{Layer: t.Layer, Point: t.Input()}); !seen[site] {
 			seen[site] = true
 			total += k * k * tokens
 			if gptq {
@@ -137,7 +144,7 @@ func (e *estimate) flops(weights int64) float64 {
 			}
 			if e.fullPrecision() {
 				rows := k
-				if t.Role == model.RoleO || t.Role == model.RoleDown {
+				if t.Role == model.RoleO || t.Role == model.RoleDown { // not of experts
 					rows = n
 				}
 				total += 2*k*k*tokens + 2*wide*rows*k*k
@@ -148,6 +155,25 @@ func (e *estimate) flops(weights int64) float64 {
 		}
 		if e.fullPrecision() {
 			total += 2 * n * k * k
+		}
+	}
+	return total
+}
+
+// share is the part of all tokens that a linear sees.
+func (e *estimate) share(r model.Role) float64 {
+	if r < model.RoleExpertGate {
+		return 1
+	}
+	return float64(e.config.ExpertsPerToken) / float64(e.config.Experts)
+}
+
+// idle is how many weights the average token passes by.
+func (e *estimate) idle() float64 {
+	total := 0.0
+	for _, t := range model.Tensors(e.config) {
+		if t.Kind == model.KindLinear {
+			total += (1 - e.share(t.Role)) * float64(t.Shape[0]) * float64(t.Shape[1])
 		}
 	}
 	return total

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"quantize/eval"
+	"quantize/eval/report"
 	"quantize/internal/fault"
 	"quantize/model/tokenizer"
 	"quantize/packer"
@@ -23,6 +24,7 @@ type evalOptions struct {
 	window     int
 	windows    int
 	arithmetic []string // readings; none: those the configuration means
+	save       bool     // beside the manifest
 	first      bool     // only the first reading of each checkpoint
 }
 
@@ -57,9 +59,17 @@ of vLLM's kernel, and exact, the products q*scale that transformers forms.
 			if o.text == "" {
 				return &usageError{fmt.Errorf("eval: no text (--text FILE)")}
 			}
+			if o.save && len(args) > 1 {
+				return &usageError{fmt.Errorf("eval: found %d MODELs, wanted one to --save the results in", len(args))}
+			}
 			res, err := e.evaluate(c.Context(), args, o)
 			if err != nil {
 				return err
+			}
+			if o.save {
+				if err := report.SaveResults(args[0], res.all()); err != nil {
+					return err
+				}
 			}
 			return e.print(res, res.text)
 		},
@@ -68,6 +78,7 @@ of vLLM's kernel, and exact, the products q*scale that transformers forms.
 	c.Flags().StringVar(&o.base, "base", "", "full-precision checkpoint to compare with")
 	c.Flags().IntVar(&o.window, "window", 0, "tokens of a window (default 2048, or the trained context if that is less)")
 	c.Flags().IntVar(&o.windows, "windows", 0, "the first so many windows (default all)")
+	c.Flags().BoolVar(&o.save, "save", false, "keep the results in MODEL/quantize, for inspect --html")
 	c.Flags().StringSliceVar(&o.arithmetic, "arithmetic", nil, "only these readings of W4A8 checkpoints: lut, exact, weight-only")
 	return c
 }
@@ -185,12 +196,14 @@ func tokens(dir, text string) (ids []int32, bos bool, err error) {
 }
 
 // text prints the table of readings.
-func (r *evalResult) text(w io.Writer) {
-	reports := r.Readings
-	if reports == nil {
-		reports = []eval.Report{r.Report}
+func (r *evalResult) text(w io.Writer) { printReports(w, r.all()) }
+
+// all are the readings, one where there are no others.
+func (r *evalResult) all() []eval.Report {
+	if r.Readings == nil {
+		return []eval.Report{r.Report}
 	}
-	printReports(w, reports)
+	return r.Readings
 }
 
 func printReports(w io.Writer, reports []eval.Report) {

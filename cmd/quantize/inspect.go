@@ -7,14 +7,13 @@ import (
 	"io"
 	"io/fs"
 	"math"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"quantize/checkpoint"
+	"quantize/eval/report"
 	"quantize/packer"
 )
 
@@ -29,6 +28,9 @@ type inspection struct {
 	Tensors      []tensorInfo   `json:"tensors"`
 	Outliers     []outlier      `json:"outlier_channels"` // full precision: the channels that stand out most
 	Quantized    []packer.Layer `json:"quantized,omitempty"`
+	HTML         string         `json:"html,omitempty"` // the report that was written
+
+	Experts []packer.ExpertCoverage `json:"experts,omitempty"` // where calibration text was run
 }
 
 type tensorInfo struct {
@@ -49,22 +51,48 @@ type outlier struct {
 
 func newInspectCommand(e *env) *cobra.Command {
 	var all bool
+	var o reportOptions
 	c := &cobra.Command{
 		Use:   "inspect PATH",
 		Short: "Describe a checkpoint: tensors, outlier channels, what quantization cost",
 		Long: `Describe the checkpoint in PATH. Of full precision: the input channels whose
 largest weight stands out most from the median of their tensor. Of a quantized
-checkpoint: the signal-to-noise ratio of each layer, from its manifest.`,
+checkpoint: the signal-to-noise ratio of each layer, and the calibration tokens
+that reached each expert, from its manifest.
+
+With --html also a page with plots of what quantization did: one file, nothing is
+loaded from elsewhere. --base adds sizes and outlier channels before, --text the
+activations, keys and values of both on a short text; what eval --save kept is
+shown too, and judged by --budget.`,
+		Example: `  quantize inspect SmolLM2-135M
+  quantize eval out --base SmolLM2-135M --text wiki.txt --save
+  quantize inspect out --base SmolLM2-135M --text wiki.txt --html report.html`,
 		Args: oneArg("PATH, a checkpoint directory"),
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(c *cobra.Command, args []string) error {
+			switch {
+			case o.html == "" && (o.base != "" || o.text != "" || o.budget != ""):
+				return &usageError{errors.New("inspect: found --base, --text or --budget alone, wanted --html FILE too")}
+			case o.text != "" && o.base == "":
+				return &usageError{errors.New("inspect: found --text without --base, wanted the checkpoint to compare with")}
+			}
 			res, err := inspect(args[0])
 			if err != nil {
 				return err
+			}
+			if o.html != "" {
+				if err := e.writeReport(c.Context(), args[0], o); err != nil {
+					return err
+				}
+				res.HTML = o.html
 			}
 			return e.print(res, func(w io.Writer) { res.text(w, all) })
 		},
 	}
 	c.Flags().BoolVar(&all, "tensors", false, "list every tensor")
+	c.Flags().StringVar(&o.html, "html", "", "write a report on a quantized checkpoint to this file")
+	c.Flags().StringVar(&o.base, "base", "", "the checkpoint that PATH was made from, for the report")
+	c.Flags().StringVar(&o.text, "text", "", "UTF-8 text to compare activations on, for the report")
+	c.Flags().StringVar(&o.budget, "budget", "", "YAML file of budgets for the report, as gate reads it")
 	return c
 }
 
@@ -89,55 +117,39 @@ func inspect(path string) (*inspection, error) {
 		res.Quantization = string(l.quant.Format)
 		return res, res.addManifest()
 	}
-	res.Outliers, err = outliers(l.reader, res.Tensors)
+	res.Outliers, err = outliers(l.reader, l.linears())
 	return res, err
 }
 
 // addManifest takes what quantize wrote beside its own exports; those of other
 // tools have none.
 func (r *inspection) addManifest() error {
-	data, err := os.ReadFile(filepath.Join(r.Path, packer.ManifestPath))
+	m, err := packer.ReadManifest(r.Path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	m, err := packer.ParseManifest(data)
-	if err != nil {
-		return err
-	}
 	r.Quantization, r.Quantized = fmt.Sprintf("%s (%s)", m.Scheme, r.Quantization), m.Layers
+	r.Experts = packer.Coverage(m.Layers)
 	return nil
 }
 
-// The channels shown: those above outlierRatio, at most outlierCount.
-const (
-	outlierRatio = 4
-	outlierCount = 20
-)
+// outlierCount is how many channels are shown at most.
+const outlierCount = 20
 
-func outliers(r *checkpoint.Reader, tensors []tensorInfo) ([]outlier, error) {
+func outliers(r *checkpoint.Reader, linears []string) ([]outlier, error) {
 	found := []outlier{}
-	for _, t := range tensors {
-		if len(t.Shape) != 2 || !strings.HasSuffix(t.Name, "_proj.weight") {
-			continue
-		}
-		w, err := r.Matrix(t.Name)
+	for _, module := range linears {
+		name := module + ".weight"
+		w, err := r.Matrix(name)
 		if err != nil {
 			return nil, err
 		}
-		peak := make([]float64, w.Cols)
-		for i := range w.Rows {
-			for j, v := range w.Row(i) {
-				peak[j] = max(peak[j], math.Abs(float64(v)))
-			}
-		}
-		sorted := slices.Sorted(slices.Values(peak))
-		median := sorted[len(sorted)/2]
-		for j, v := range peak {
-			if median > 0 && v > outlierRatio*median {
-				found = append(found, outlier{t.Name, j, math.Round(100*v/median) / 100})
+		for j, ratio := range report.Ratios(report.Magnitudes(w)) {
+			if ratio > report.OutlierRatio {
+				found = append(found, outlier{name, j, math.Round(100*ratio) / 100})
 			}
 		}
 	}
@@ -160,10 +172,14 @@ func (r *inspection) text(w io.Writer, all bool) {
 		}
 		fmt.Fprintf(w, "  %-48s %6d x %-6d  SNR %s\n", l.Name, l.N, l.K, snr)
 	}
+	writeCoverage(w, r.Experts)
 	if len(r.Outliers) > 0 {
-		fmt.Fprintf(w, "input channels whose largest weight is over %d times the median channel's:\n", outlierRatio)
+		fmt.Fprintf(w, "input channels whose largest weight is over %d times the median channel's:\n", report.OutlierRatio)
 	}
 	for _, o := range r.Outliers {
 		fmt.Fprintf(w, "  %-48s channel %-6d %.1fx\n", o.Tensor, o.Channel, o.Ratio)
+	}
+	if r.HTML != "" {
+		fmt.Fprintf(w, "report: %s\n", r.HTML)
 	}
 }

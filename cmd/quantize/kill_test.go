@@ -17,7 +17,6 @@ import (
 	"testing"
 	"time"
 
-	"quantize/model/modeltest"
 	"quantize/packer"
 )
 
@@ -88,23 +87,11 @@ func TestKillSeries(t *testing.T) {
 	}
 }
 
-// writeTiny writes a random Llama with the demo's tokenizer.
+// writeTiny writes a random Llama.
 func writeTiny(t *testing.T, dir string, layers int) {
 	t.Helper()
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := writeModel(dir, tinyShape(layers)); err != nil {
 		t.Fatal(err)
-	}
-	if err := modeltest.Random(1, tinyShape(layers)).Write(dir); err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range []string{"tokenizer.json", "tokenizer_config.json"} {
-		data, err := demoFiles.ReadFile("demo/model/" + name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(filepath.Join(dir, name), data, 0o644); err != nil {
-			t.Fatal(err)
-		}
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"quantize/kernels/cpu"
 	"quantize/model"
 	"quantize/packer"
+	"quantize/smoothing"
 )
 
 // loaded is an open checkpoint of a known architecture.
@@ -78,7 +79,11 @@ func (l *loaded) runtime(sidecar *packer.Sidecar) (model.Runtime, error) {
 		return run, err
 	}
 	if sidecar.Down == packer.DownHadamard {
-		h, err := hadamardOf(l.config.Intermediate)
+		n, err := smoothing.DownOrder(l.config)
+		if err != nil {
+			return run, err
+		}
+		h, err := hadamardOf(n)
 		if err != nil {
 			return run, err
 		}

@@ -42,11 +42,15 @@ type runResult struct {
 	SNR        float64    `json:"snr_db"` // of all quantized weights together
 	Worst      []layerSNR `json:"worst_layers"`
 	FloorRows  int        `json:"floor_rows"`
-	BytesIn    int64      `json:"bytes_in"`
-	BytesOut   int64      `json:"bytes_out"`
-	Resumed    int        `json:"resumed_blocks"` // that an earlier run had finished
-	Seconds    float64    `json:"seconds"`
-	PeakRSS    int64      `json:"peak_rss_bytes"`
+
+	// Experts has a row for each block with experts, where calibration text was run.
+	Experts []packer.ExpertCoverage `json:"experts,omitempty"`
+
+	BytesIn  int64   `json:"bytes_in"`
+	BytesOut int64   `json:"bytes_out"`
+	Resumed  int     `json:"resumed_blocks"` // that an earlier run had finished
+	Seconds  float64 `json:"seconds"`
+	PeakRSS  int64   `json:"peak_rss_bytes"`
 }
 
 type fallback struct {
@@ -177,11 +181,14 @@ func exportOptions(cfg *model.Config, r *recipe.Recipe) (packer.ExportOptions, e
 // calibration text where one is read. release frees what the rounding holds.
 func (e *env) prepare(ctx context.Context, l *loaded, j job, windows [][]int32, o *packer.ExportOptions) (release func(), err error) {
 	release = func() {}
+	if j.recipe.Calibrated() {
+		o.Calibration = packer.NewCalibration(windows)
+	}
 	t, err := e.transform(ctx, l, j.recipe, windows)
 	if err != nil {
 		return nil, err
 	}
-	o.Notes, o.Private = t.notes, t.private
+	o.Notes, o.Private, o.Tokens = t.notes, t.private, t.tokens
 	if t.sidecar != nil {
 		data, err := packer.EncodeSidecar(t.sidecar)
 		if err != nil {
@@ -207,10 +214,12 @@ func (e *env) prepare(ctx context.Context, l *loaded, j job, windows [][]int32, 
 		o.Quantize, o.Restored = s.Quantize, s.Restored
 		release = func() { _ = s.Close() } // what it held is of no use now
 	case j.recipe.Weights.Importance == recipe.Activations:
-		stats, err := e.collect(ctx, l, windows, t.list, calibrate.Options{Points: calibrate.LinearInputs, Phase: &calibrate.Phase{Key: "statistics"}})
+		points := append([]model.Point{model.ExpertIn}, calibrate.LinearInputs...)
+		stats, err := e.collect(ctx, l, windows, t.list, calibrate.Options{Points: points, Phase: &calibrate.Phase{Key: "statistics"}})
 		if err != nil {
 			return nil, err
 		}
+		o.Tokens = expertTokens(l.config, stats)
 		o.Quantize = weighted(l.config, stats)
 	}
 	if t.clips != nil {
@@ -226,11 +235,15 @@ func weighted(cfg *model.Config, stats *calibrate.Stats) rounder {
 	sites := map[string]model.Site{}
 	for _, t := range model.Tensors(cfg) {
 		if t.Kind == model.KindLinear {
-			sites[t.Module] = model.Site{Layer: t.Layer, Point: t.Role.Input()}
+			sites[t.Module] = model.Site{Layer: t.Layer, Point: t.Input()}
 		}
 	}
 	return func(_ context.Context, module string, w tensor.Matrix, o packer.Int4Options) (packer.Weight, packer.Layer, error) {
-		mean := stats.Site(sites[module]).MeanSquare()
+		site := stats.Site(sites[module])
+		if site == nil { // an expert that no token reached
+			return nearest(w, o)
+		}
+		mean := site.MeanSquare()
 		o.Importance = make([]float32, len(mean))
 		for k, v := range mean {
 			o.Importance[k] = float32(v)

@@ -99,6 +99,9 @@ discarded with --fresh (docs/resume.md).`,
 	return c
 }
 
+// shownFallbacks is how many of them the summary names.
+const shownFallbacks = 12
+
 // worstLayers is how many layers the summary names.
 const worstLayers = 5
 
@@ -113,9 +116,13 @@ func newRunResult(j job, r *packer.Report, transforms []string) *runResult {
 	if asked := j.recipe.Scheme; asked == recipe.W4A8FP8 && r.Scheme != packer.W4A8 {
 		res.Fallbacks = append(res.Fallbacks, fallback{"config.json", fmt.Sprintf("W4A16 in place of W4A8: group size %d", r.Group)})
 	}
+	res.Experts = packer.Coverage(r.Layers)
 	var sse, energy float64
 	for _, l := range r.Layers {
 		sse, energy, res.FloorRows = sse+l.SSE, energy+l.Energy, res.FloorRows+l.FloorRows
+		if l.Fallback != "" {
+			res.Fallbacks = append(res.Fallbacks, fallback{l.Name, l.Fallback})
+		}
 		if l.SNR != nil {
 			res.Worst = append(res.Worst, layerSNR{l.Name, *l.SNR})
 		}
@@ -149,8 +156,12 @@ func (r *runResult) text(w io.Writer) {
 	for i, l := range r.Worst {
 		fmt.Fprintf(w, "  %-9s %s %.2f dB\n", map[bool]string{true: "worst"}[i == 0], l.Name, l.SNR)
 	}
-	for _, f := range r.Fallbacks {
+	writeCoverage(w, r.Experts)
+	for _, f := range r.Fallbacks[:min(shownFallbacks, len(r.Fallbacks))] {
 		fmt.Fprintf(w, "  fallback  %s: %s\n", f.Name, f.Reason)
+	}
+	if n := len(r.Fallbacks) - shownFallbacks; n > 0 {
+		fmt.Fprintf(w, "  fallback  and %d more (--output json, %s)\n", n, packer.ManifestPath)
 	}
 	if r.FloorRows > 0 {
 		fmt.Fprintf(w, "  floor     %d rows have scales below 1/512 and lose FP8 range\n", r.FloorRows)

@@ -30,6 +30,7 @@ func TestMain(m *testing.M) {
 //
 //	exits CODE COMMAND...        the command ends with that exit code
 //	tinymodel DIR                a random one-layer Llama with the demo's tokenizer
+//	tinyexperts FAMILY DIR       a random mixtral or qwen3_moe of 8 experts with the demo's tokenizer
 //	demomodel DIR                DIR/base, DIR/evaluation.txt, DIR/calibration.txt as demo writes them
 //	flip FILE N                  changes the byte N before the end of the file
 //	truncate FILE N              cuts the last N bytes off
@@ -42,7 +43,7 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "tinymodel": tinyModel, "demomodel": demoModel,
+			"exits": exits, "tinymodel": tinyModel, "tinyexperts": tinyExperts, "demomodel": demoModel,
 			"flip": flip, "truncate": truncate, "json": jsonHas, "interrupt": interrupt,
 		},
 	})
@@ -79,14 +80,52 @@ func tinyShape(layers int) modeltest.Shape {
 
 func tinyModel(ts *testscript.TestScript, neg bool, args []string) {
 	usage(ts, !neg && len(args) == 1, "tinymodel DIR")
-	dir := ts.MkAbs(args[0])
-	ts.Check(os.MkdirAll(dir, 0o755))
-	ts.Check(modeltest.Random(1, tinyShape(1)).Write(dir))
+	ts.Check(writeModel(ts.MkAbs(args[0]), tinyShape(1)))
+}
+
+func tinyExperts(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, !neg && len(args) == 2, "tinyexperts FAMILY DIR")
+	layers := 1
+	if args[0] == "qwen3_moe" {
+		layers = 2
+	}
+	ts.Check(writeModel(ts.MkAbs(args[1]), expertsShape(args[0], layers)))
+}
+
+// expertsShape has widths that W4A8 kernels for experts take, 256; the first layer
+// of qwen3_moe is dense.
+func expertsShape(family string, layers int) modeltest.Shape {
+	shape := modeltest.Shape{
+		Name: "experts", Family: family, Hidden: 256, Intermediate: 256, Layers: layers, Heads: 4, KVHeads: 2, HeadDim: 64, Vocab: 2048,
+		Config: map[string]any{"max_position_embeddings": 64, "num_local_experts": 8, "num_experts_per_tok": 2},
+	}
+	if family == "qwen3_moe" {
+		shape.Config = map[string]any{
+			"max_position_embeddings": 64, "num_experts": 8, "num_experts_per_tok": 2, "norm_topk_prob": true,
+			"moe_intermediate_size": 256, "mlp_only_layers": []int{0},
+		}
+	}
+	return shape
+}
+
+// writeModel writes a random model with the demo's tokenizer.
+func writeModel(dir string, shape modeltest.Shape) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	if err := modeltest.Random(1, shape).Write(dir); err != nil {
+		return err
+	}
 	for _, name := range []string{"tokenizer.json", "tokenizer_config.json"} {
 		data, err := demoFiles.ReadFile("demo/model/" + name)
-		ts.Check(err)
-		ts.Check(os.WriteFile(filepath.Join(dir, name), data, 0o644))
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o644); err != nil {
+			return err
+		}
 	}
+	return nil
 }
 
 func demoModel(ts *testscript.TestScript, neg bool, args []string) {

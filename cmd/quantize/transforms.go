@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"quantize/calibrate"
 	"quantize/model"
@@ -19,6 +20,7 @@ type transforms struct {
 	list    []model.Transform              // in the order of methods.md 10.1
 	sidecar *packer.Sidecar                // nil: the runtime's own attention
 	clips   map[string]*smoothing.Clipping // by linear; nil: none
+	tokens  map[string]int64               // calibration tokens of the linears of experts; nil: not counted
 	private string                         // why other runtimes must not run the result
 	notes   []string
 }
@@ -91,9 +93,16 @@ func (e *env) scales(ctx context.Context, l *loaded, r *recipe.Recipe, windows [
 		}
 		return s.layer(sites[0].Site.Layer, stats)
 	}
-	_, err = e.collect(ctx, l, windows, rotated, measured)
+	stats, err := e.collect(ctx, l, windows, rotated, measured)
+	if err != nil {
+		return err
+	}
 	t.clips = s.clips
-	return err
+	if slices.Contains(measured.Points, model.DownIn) {
+		// Of all layers: those that an earlier run has measured do not reach OnSites.
+		t.tokens = expertTokens(l.config, stats)
+	}
+	return nil
 }
 
 // rotations makes R1 and R2.
@@ -177,7 +186,11 @@ func hadamardOf(n int) (*smoothing.Hadamard, error) {
 }
 
 func (t *transforms) rotateDown(cfg *model.Config) error {
-	h, err := t.hadamard(cfg.Intermediate, "input of down")
+	n, err := smoothing.DownOrder(cfg)
+	if err != nil {
+		return err
+	}
+	h, err := t.hadamard(n, "input of down")
 	if err != nil {
 		return err
 	}

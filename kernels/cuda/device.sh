@@ -10,6 +10,9 @@
 #   tune         the kernels that suit: TOKENS=1,16,64 SHAPES=0,1,2,3, QUANTIZE_CODES=signed8|signed7|table
 #   profile      Nsight Compute over the prefill kernels: PROFILE=M,shape
 #   competitors  cuBLAS and cuBLASLt: TOKENS, NK=6144x4096,...
+#   kvcheck      the INT4 cache: decode attention and appending, against their twins
+#   kvspeed      decode attention: microseconds and the share of the read bandwidth; a star marks the chosen division
+#   kvcompetitors  PyTorch's attention at the same shapes: KV=BxSxHEADSxKVHEADSxD,...
 set -uo pipefail
 cd "$(dirname "$0")"
 out=${OUT:-build/out}
@@ -32,6 +35,7 @@ for step in "$@"; do
     check)
       run checks $test -test.v -test.run TestChecks -test.count 1
       run kerneltest $test -test.v -test.run 'TestKernels|TestError' -test.count 1
+      run kvcheck $test -test.v -test.run 'TestKVDecode|TestKVAppend' -test.count 1
       ;;
     verify) # VERIFY=a quantized checkpoint, beside build/quantize
       run verify build/quantize kernels verify "$VERIFY"
@@ -48,6 +52,12 @@ for step in "$@"; do
         --section SchedulerStats --section WarpStateStats --section MemoryWorkloadAnalysis_Tables --section InstructionStats $test -test.run TestProfile
       ;;
     competitors) run "competitors-${TAG:-0}" python3 competitors.py "$out/competitors-${TAG:-0}.json" "$NK" "$TOKENS" ;;
+    kvcheck) run kvcheck $test -test.v -test.run 'TestKV(Decode|Append|Places|PutGet|Plan|Kernels)' -test.count 1 ;;
+    kvspeed) QUANTIZE_KV_SPEED=1 QUANTIZE_KV_SPEED_OUT="$out/kvspeed.json" run kvspeed $test -test.v -test.run TestKVSpeed ;;
+    kvcompetitors)
+      run kvcompetitors python3 attention_competitors.py decode "$out/kvcompetitors.json" \
+        "${KV:-64x4096x32x8x128,16x8192x32x8x128,1x32768x32x8x128,16x8192x32x8x64}"
+      ;;
     *) echo "unknown step $step"; exit 2 ;;
   esac
 done

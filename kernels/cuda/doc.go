@@ -1,5 +1,5 @@
 // Package cuda multiplies INT4 weights by E4M3 activations on Hopper GPUs
-// (sm_90a), from Go.
+// (sm_90a), and attends to an INT4 cache of keys and values, from Go.
 //
 // The layouts, the packer, the dispatch table and the manifest of the compiled
 // kernels are plain Go and in every build. Driving the card needs -tags cuda, a
@@ -12,6 +12,8 @@
 //	K2  repack.cu     stored codes and scales to fragment order; Pack is the twin
 //	K3  prefill.cu    the product for many tokens
 //	K4  decode.cu     the product for few tokens
+//	K6  kvappend.cu   new keys and values into an INT4 cache ([KVLayout])
+//	    kvdecode.cu   attention of one query token a sequence over it
 //	    mainloop.cuh  what a warpgroup of K3 and K4 does
 //	    probe.cu      what the hardware does and how fast
 //

@@ -5,6 +5,7 @@ package cuda
 import (
 	"embed"
 	"fmt"
+	"strings"
 	"time"
 	"unsafe"
 
@@ -73,6 +74,11 @@ func (s *Session) load(c Cubin) error {
 		}
 		if k.SharedBytes > 0 {
 			if err := allowShared(f, max(k.SharedBytes, aloneBytes), "kernel "+k.Name); err != nil {
+				return err
+			}
+		}
+		if strings.HasPrefix(k.Name, "kvdecode_") {
+			if err := allowShared(f, kvSharedBytes, "kernel "+k.Name); err != nil {
 				return err
 			}
 		}

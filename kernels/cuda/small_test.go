@@ -28,6 +28,12 @@ func TestSmall(t *testing.T) {
 		}{{[3]int{9, 200, 384}, 128, -8}, {[3]int{133, 136, 256}, 64, -8}} {
 			faults = append(faults, s.checkIntegerProduct(rand.New(rand.NewPCG(5, uint64(i))), c.shape, c.group, c.low))
 		}
+		small := KVLayout{HeadDim: 64, Group: 32}
+		faults = append(faults,
+			s.checkKVAppend(appendCase{layout: small, tokens: 5, smooth: true, rotary: true, starts: []int{0, 62}, kvHeads: 2, capacity: 128}),
+			s.checkKVDecode(kvCase{layout: small, lengths: []int{1, 65, 530}, kvHeads: 2, queries: 3, smooth: true, chunk: 4}, 2),
+			s.checkKVDecode(kvCase{layout: KVLayout{HeadDim: 128, Group: 128, Symmetric: true}, lengths: []int{700, 0}, kvHeads: 1, queries: 8, bf16: true, fp8: true}, 1),
+		)
 		return errors.Join(faults...)
 	})
 	if err != nil {

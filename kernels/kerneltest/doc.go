@@ -16,5 +16,9 @@
 // read outside an operand, or an element that is not written, shows; inputs
 // must come back unchanged.
 //
-// To add a case, add a line to linearShapes, int4Shapes, attentions or kinds.
+// [RunAttention] is the suite of a kernels.Attender: float64 attention of the operands
+// and of what a format rounds them to, by the relative L2 error of a case.
+//
+// To add a case, add a line to linearShapes, int4Shapes, attentions or kinds;
+// to attentionShapes or attentionFormats for an Attender.
 package kerneltest

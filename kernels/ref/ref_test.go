@@ -11,3 +11,8 @@ func TestKernels(t *testing.T) {
 	t.Parallel()
 	kerneltest.Run(t, ref.New())
 }
+
+func TestAttention(t *testing.T) {
+	t.Parallel()
+	kerneltest.RunAttention(t, ref.New())
+}

@@ -48,7 +48,7 @@ func LogitsOnline(cfg *model.Config, w Float64, tokens []int32, online Online) [
 	for layer := range cfg.Layers {
 		prefix := fmt.Sprintf("%s%d.", a.Layers, layer)
 		apply := func(role model.Role, in [][]float64) [][]float64 {
-			for _, l := range a.Linears {
+			for _, l := range cfg.Linears(layer) {
 				if l.Role == role {
 					return affine(in, w.get(prefix+l.Name+".weight"), w[prefix+l.Name+".bias"])
 				}
@@ -69,22 +69,30 @@ func LogitsOnline(cfg *model.Config, w Float64, tokens []int32, online Online) [
 		accumulate(x, apply(model.RoleO, attend(q, k, v, cfg, cfg.Window(layer))))
 
 		in = normed(x, w.get(prefix+a.MLPNorm+".weight"), cfg.NormEps)
-		gate, up := apply(model.RoleGate, in), apply(model.RoleUp, in)
-		for i := range gate {
-			for j, g := range gate[i] {
-				up[i][j] *= g / (1 + math.Exp(-g))
-			}
+		if cfg.HasExperts(layer) {
+			accumulate(x, mixture(in, cfg, w, prefix, online))
+			continue
 		}
-		if online.DownIn != nil {
-			online.DownIn(up)
-		}
-		accumulate(x, apply(model.RoleDown, up))
+		accumulate(x, apply(model.RoleDown, gated(apply(model.RoleGate, in), apply(model.RoleUp, in), online)))
 	}
 	head := a.Head
 	if cfg.TieEmbeddings {
 		head = a.Embedding
 	}
 	return affine(normed(x, w.get(a.FinalNorm+".weight"), cfg.NormEps), w.get(head+".weight"), nil)
+}
+
+// gated is SiLU(gate)*up, as down reads it.
+func gated(gate, up [][]float64, online Online) [][]float64 {
+	for i := range gate {
+		for j, g := range gate[i] {
+			up[i][j] *= g / (1 + math.Exp(-g))
+		}
+	}
+	if online.DownIn != nil {
+		online.DownIn(up)
+	}
+	return up
 }
 
 func (w Float64) get(name string) []float64 {

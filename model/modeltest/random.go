@@ -39,7 +39,7 @@ func Random(seed uint64, s Shape) *Checkpoint {
 			v := rng.NormFloat64()
 			switch e.Kind {
 			case model.KindEmbedding:
-			case model.KindLinear, model.KindHead:
+			case model.KindLinear, model.KindHead, model.KindRouter:
 				v *= 1.5 / math.Sqrt(float64(e.Shape[1]))
 			case model.KindNorm:
 				v = 1 + 0.3*v

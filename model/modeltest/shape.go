@@ -8,7 +8,7 @@ import (
 // Shape describes a checkpoint to make.
 type Shape struct {
 	Name   string // for test names
-	Family string // model_type: llama, mistral, qwen2, qwen3
+	Family string // model_type: llama, mistral, qwen2, qwen3, mixtral, qwen3_moe
 
 	Hidden, Intermediate, Layers, Heads, KVHeads, HeadDim, Vocab int
 
@@ -19,11 +19,12 @@ type Shape struct {
 var architectures = map[string]string{
 	"llama": "LlamaForCausalLM", "mistral": "MistralForCausalLM",
 	"qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM",
+	"mixtral": "MixtralForCausalLM", "qwen3_moe": "Qwen3MoeForCausalLM",
 }
 
 // Shapes returns every architecture with its hard cases: grouped queries
 // 1, 3, 4 and 8, biases, QK-norm, heads wider than hidden/heads, sliding
-// windows, each rope type, tied and untied.
+// windows, each rope type, tied and untied, experts in all layers and in one.
 func Shapes() []Shape {
 	base := Shape{Family: "llama", Hidden: 32, Intermediate: 48, Layers: 2, Heads: 4, KVHeads: 1, HeadDim: 8, Vocab: 64}
 	shape := func(name string, edit func(*Shape)) Shape {
@@ -68,6 +69,18 @@ func Shapes() []Shape {
 			s.Family, s.Tied = "qwen3", true
 			s.Config = map[string]any{"attention_bias": true}
 		}),
+		shape("mixtral", func(s *Shape) {
+			s.Family, s.KVHeads = "mixtral", 2
+			s.Config = map[string]any{"num_local_experts": 4, "num_experts_per_tok": 2}
+		}),
+		shape("qwen3_moe experts above a dense layer, shares as they come", func(s *Shape) {
+			s.Family, s.KVHeads, s.HeadDim = "qwen3_moe", 2, 16
+			s.Config = map[string]any{"num_experts": 5, "num_experts_per_tok": 3, "moe_intermediate_size": 24, "decoder_sparse_step": 2}
+		}),
+		shape("qwen3_moe experts below a dense layer, shares of 1, tied", func(s *Shape) {
+			s.Family, s.Tied = "qwen3_moe", true
+			s.Config = map[string]any{"num_experts": 3, "num_experts_per_tok": 2, "moe_intermediate_size": 48, "mlp_only_layers": []int{1}, "norm_topk_prob": true}
+		}),
 	}
 }
 
@@ -80,7 +93,7 @@ func (s Shape) JSON() []byte {
 		"vocab_size": s.Vocab, "max_position_embeddings": 64, "rms_norm_eps": 1e-5,
 		"tie_word_embeddings": s.Tied, "torch_dtype": "bfloat16",
 	}
-	if s.Family == "mistral" {
+	if s.Family == "mistral" || s.Family == "mixtral" {
 		c["sliding_window"] = nil
 	}
 	maps.Copy(c, s.Config)

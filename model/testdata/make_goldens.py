@@ -68,6 +68,18 @@ CASES = {
                               use_sliding_window=True, sliding_window=5, head_dim=16, tie_word_embeddings=True,
                               num_attention_heads=4, num_key_value_heads=4,
                               layer_types=["sliding_attention", "full_attention"]),
+    "mixtral": base("MixtralForCausalLM", "mixtral", rope_theta=1000000.0, torch_dtype="bfloat16", sliding_window=None,
+                    num_local_experts=5, num_experts_per_tok=2, router_aux_loss_coef=0.02, output_router_logits=False,
+                    tie_word_embeddings=False, num_attention_heads=4, num_key_value_heads=2),
+    "qwen3-moe": base("Qwen3MoeForCausalLM", "qwen3_moe", rope_theta=1000000.0, torch_dtype="bfloat16", rope_scaling=None,
+                      num_hidden_layers=3, head_dim=16, num_attention_heads=4, num_key_value_heads=2, attention_bias=False,
+                      num_experts=6, num_experts_per_tok=3, moe_intermediate_size=24, norm_topk_prob=True,
+                      decoder_sparse_step=1, mlp_only_layers=[1], use_sliding_window=False, sliding_window=None,
+                      max_window_layers=3, tie_word_embeddings=False),
+    "qwen3-moe-step": base("Qwen3MoeForCausalLM", "qwen3_moe", rope_theta=10000.0, dtype="bfloat16", head_dim=16,
+                           num_attention_heads=4, num_key_value_heads=1, num_experts=4, num_experts_per_tok=2,
+                           moe_intermediate_size=40, norm_topk_prob=False, decoder_sparse_step=2, mlp_only_layers=[],
+                           tie_word_embeddings=True),
 }
 
 ROPES = [
@@ -89,6 +101,23 @@ ROPES = [
 ]
 
 
+def per_expert(parameters, model_type):
+    """Parameters as published checkpoints have them: experts are 2-D tensors of their own there, and are fused into
+    3-D ones when transformers 5 loads them."""
+    names = {"mixtral": ("w1", "w3", "w2")}.get(model_type, ("gate_proj", "up_proj", "down_proj"))
+    for key, p in parameters:
+        if model_type == "mixtral":
+            key = key.replace(".mlp.", ".block_sparse_moe.")
+        if not key.endswith(("experts.gate_up_proj", "experts.down_proj")):
+            yield key, p
+            continue
+        prefix, part = key.rsplit(".", 1)
+        for e, w in enumerate(p):
+            pieces = w.chunk(2) if part == "gate_up_proj" else [w]
+            for name, piece in zip(names[:2] if part == "gate_up_proj" else names[2:], pieces):
+                yield f"{prefix}.{e}.{name}.weight", piece
+
+
 def checkpoint(out, name, config, seed):
     folder = out / name
     folder.mkdir(parents=True, exist_ok=True)
@@ -96,7 +125,7 @@ def checkpoint(out, name, config, seed):
     g = torch.Generator().manual_seed(seed)
     model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder), dtype=torch.float32)
     tensors = {}
-    for key, p in model.named_parameters():  # a tied head appears once
+    for key, p in per_expert(model.named_parameters(), config["model_type"]):  # a tied head appears once
         r = torch.randn(p.shape, generator=g)
         if key.endswith("norm.weight"):
             r = 1 + 0.3 * r

@@ -121,12 +121,12 @@ func (f Compressed) Files(source []byte, d Description) (map[string][]byte, erro
 		files[path] = data
 		return err
 	}
-	config := f.config(f.Scheme, d.withHead())
+	config := f.config(f.Scheme, d.patterns())
 	if err := put(configFile, config); err != nil {
 		return nil, err
 	}
 	if f.Scheme == packer.W4A8 {
-		return files, put("w4a16/"+configFile, f.config(packer.W4A16, d.withHead()))
+		return files, put("w4a16/"+configFile, f.config(packer.W4A16, d.patterns()))
 	}
 	return files, nil
 }

@@ -177,7 +177,7 @@ func (c *converter) modelDType() tensor.DType {
 
 // files writes everything that is not a tensor.
 func (c *converter) files() error {
-	files, err := c.to.Files(c.ConfigJSON(), Description{Ignored: c.Ignored, Head: c.Model.Arch.Head, FP8KV: len(c.kv) > 0, Tool: c.options.Tool})
+	files, err := c.to.Files(c.ConfigJSON(), Description{Ignored: c.Ignored, Routers: packer.Routers(c.Model), Head: c.Model.Arch.Head, FP8KV: len(c.kv) > 0, Tool: c.options.Tool})
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package format
 
 import (
 	"encoding/json"
+	"slices"
 
 	"quantize/packer"
 )
@@ -26,14 +27,23 @@ func configFiles(source []byte, value any, second string, content any) (map[stri
 	return files, nil
 }
 
-// withFused lists the ignored linears of the blocks and the layers that runtimes
-// merge them into. The head is left out: these formats quantize it only where they
+// withFused lists the ignored linears of the blocks, the layers that runtimes
+// merge them into, and routers. The head is left out: these formats quantize it only where they
 // say so.
 func (d Description) withFused() []string {
-	return append(append([]string(nil), d.Ignored...), packer.FusedNames(d.Ignored)...)
+	return slices.Concat(d.Ignored, packer.FusedNames(d.Ignored), d.Routers)
 }
 
-// withHead lists the ignored linears and the head.
+// withHead lists the ignored linears, the head and routers.
 func (d Description) withHead() []string {
-	return append(append([]string{}, d.Ignored...), d.Head)
+	return append(append(append([]string{}, d.Ignored...), d.Head), d.Routers...)
+}
+
+// patterns is withHead with the routers as an export of this program has them.
+func (d Description) patterns() []string {
+	out := append(append([]string{}, d.Ignored...), d.Head)
+	if len(d.Routers) > 0 {
+		out = append(out, packer.RouterPattern)
+	}
+	return out
 }

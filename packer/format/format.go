@@ -35,6 +35,7 @@ type Format interface {
 // Description is what the configuration of a format says beside its parameters.
 type Description struct {
 	Ignored []string // linears of the blocks that are not quantized
+	Routers []string // of experts, which never are
 	Head    string   // the output projection, which never is
 	FP8KV   bool     // scales of an FP8 cache are stored
 	Tool    string   // name and version of this program

@@ -14,6 +14,10 @@ import (
 
 // plan lists the tensors of the output before any weight is read.
 func (c *converter) plan() error {
+	if routers := packer.Routers(c.Model); len(routers) > 0 && c.to == (W4A8AWQ{}) {
+		return refuse("modelopt W4A8_AWQ", "experts behind "+routers[0], "dense layers",
+			"its static scales need activations of every expert, and no reader of such experts was found to compare with: use gptq or awq, or the weight-only w4a16/config.json")
+	}
 	if err := c.needsActivations(); err != nil {
 		return err
 	}

@@ -37,6 +37,10 @@ def main():
     if bad:
         sys.exit(f"{args.checkpoint}: transformers reports {bad}")
     model.eval()
+    for name, p in model.named_parameters():
+        # transformers leaves experts, which it decompresses to bf16 while it loads, and routers in bf16.
+        if p.dtype == torch.bfloat16 and (".experts." in name or name.endswith(".gate.weight")):
+            p.data = p.data.float()
     n = config.num_hidden_layers
     wanted = tuple(f"model.layers.{i}." for i in sorted({0, n // 2, n - 1}))
     dump = {}

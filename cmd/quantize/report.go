@@ -1,0 +1,144 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+
+	"quantize/calibrate"
+	"quantize/checkpoint"
+	"quantize/eval"
+	"quantize/eval/report"
+	"quantize/internal/atomicfile"
+	"quantize/internal/fault"
+	"quantize/model/tokenizer"
+	"quantize/recipe"
+)
+
+// reportOptions says what a report is made of and where it goes.
+type reportOptions struct {
+	html string // the file
+	base string // checkpoint that the other was made from; "": not at hand
+	text string // run through both models for their activations; "": none
+	// budget is a file of budgets that the kept results are judged by; "": none.
+	budget string
+}
+
+// The text of a report is run for magnitudes, which a few windows show.
+const (
+	reportWindow  = 512
+	reportWindows = 8
+)
+
+// writeReport describes the quantized checkpoint in dir on one page.
+func (e *env) writeReport(ctx context.Context, dir string, o reportOptions) error {
+	l, err := load(dir)
+	if err != nil {
+		return err
+	}
+	defer l.close()
+	in := report.Input{Reader: l.reader}
+	if o.base != "" {
+		base, err := load(o.base)
+		if err != nil {
+			return err
+		}
+		defer base.close()
+		if err := sameShape(l, base); err != nil {
+			return err
+		}
+		in.Base = base.reader
+		if o.text != "" {
+			if in.Observed, err = e.observe(ctx, l, base, o.text); err != nil {
+				return err
+			}
+		}
+	}
+	if o.budget != "" {
+		if in.Gate, err = judge(l, dir, o.budget); err != nil {
+			return err
+		}
+	}
+	r, err := report.Build(in)
+	if err != nil {
+		return err
+	}
+	page, err := r.HTML()
+	if err != nil {
+		return err
+	}
+	if err := atomicfile.Write(o.html, page); err != nil {
+		return errors.Join(checkpoint.ErrOutput, err)
+	}
+	return nil
+}
+
+// judge compares the results that eval --save kept with budgets: of each text the
+// first, which is the reading of the runtime that is meant.
+func judge(l *loaded, dir, budget string) ([]eval.Verdict, error) {
+	g, err := recipe.LoadGate(budget)
+	if err != nil {
+		return nil, err
+	}
+	kept, err := report.ReadResults(dir)
+	if err != nil {
+		return nil, err
+	}
+	var first []eval.Report
+	for _, r := range kept {
+		if !slices.ContainsFunc(first, func(f eval.Report) bool { return f.Text == r.Text }) {
+			first = append(first, r)
+		}
+	}
+	return eval.Gate(g.Budgets, first, l.tensorBytes())
+}
+
+// observe takes the statistics of both models on the first windows of a text.
+func (e *env) observe(ctx context.Context, l, base *loaded, text string) (*report.Observed, error) {
+	tok, err := tokenizer.Load(l.reader.Dir())
+	if err != nil {
+		return nil, err
+	}
+	tokens, err := calibrate.Tokens(tok, reportWindow*reportWindows, text)
+	if err != nil {
+		return nil, err
+	}
+	tokens = tokens[:min(len(tokens), reportWindow*reportWindows)]
+	windows := calibrate.Windows(tokens, min(reportWindow, l.config.MaxPositions, len(tokens)), 0, 0)
+	o := &report.Observed{Text: filepath.Base(text)}
+	bar := e.progress("observe")
+	defer bar.end()
+	for i, m := range []struct {
+		loaded *loaded
+		stats  **calibrate.Stats
+	}{{base, &o.Base}, {l, &o.Quantized}} {
+		readings, err := m.loaded.candidates(m.loaded.reader.Dir(), nil)
+		if err != nil {
+			return nil, err
+		}
+		*m.stats, err = calibrate.Collect(ctx, readings[0].Model, windows, calibrate.Options{
+			Points:  report.Points(),
+			OnBlock: func(done, total int) { bar.set(int64(i*total+done), int64(2*total)) },
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return o, nil
+}
+
+// sameShape demands that two checkpoints can be compared.
+func sameShape(l, base *loaded) error {
+	if a, b := l.config, base.config; a.Arch.Name != b.Arch.Name || a.Layers != b.Layers || a.Hidden != b.Hidden {
+		return &fault.Error{
+			Err: eval.ErrInput, Where: base.reader.Dir(), Found: fmt.Sprintf("%s, %d layers, hidden size %d", b.Arch.Name, b.Layers, b.Hidden),
+			Wanted: fmt.Sprintf("%s, %d layers, hidden size %d: what %s was made from", a.Arch.Name, a.Layers, a.Hidden, l.reader.Dir()),
+		}
+	}
+	if base.quant != nil {
+		return &fault.Error{Err: eval.ErrInput, Where: base.reader.Dir(), Found: "a quantized checkpoint", Wanted: "the one of full precision that " + l.reader.Dir() + " was made from"}
+	}
+	return nil
+}

@@ -1,0 +1,141 @@
+package kernels
+
+import (
+	"fmt"
+	"slices"
+
+	"quantize/internal/fault"
+	"quantize/packer"
+)
+
+// AttentionMode is what queries and keys are multiplied in. In every mode but
+// [AttentionBF16] probabilities and values are E4M3.
+type AttentionMode uint8
+
+const (
+	// AttentionBF16 rounds nothing: operands are multiplied as they are.
+	AttentionBF16 AttentionMode = iota
+	// AttentionFP8 multiplies E4M3 by E4M3.
+	AttentionFP8
+	// AttentionInt8 multiplies INT8 by INT8, codes -127..127.
+	AttentionInt8
+	// AttentionInt4 multiplies INT4 by INT4, codes -7..7.
+	AttentionInt4
+)
+
+var attentionModeNames = []string{"bf16", "fp8", "int8-qk", "int4-qk"}
+
+// String returns the name used in attention plans: "bf16", "fp8", "int8-qk" or
+// "int4-qk".
+func (m AttentionMode) String() string {
+	if int(m) >= len(attentionModeNames) {
+		return "unknown"
+	}
+	return attentionModeNames[m]
+}
+
+// MarshalText writes the plan's name.
+func (m AttentionMode) MarshalText() ([]byte, error) {
+	return textOf("attention mode", attentionModeNames, m)
+}
+
+// UnmarshalText reads the plan's name.
+func (m *AttentionMode) UnmarshalText(text []byte) error {
+	return parseText(m, "attention mode", attentionModeNames, text)
+}
+
+// Granularity says which tokens of a head share the scale of their query or key
+// codes: [AttentionFormat.QueryGroup], [AttentionFormat.KeyGroup].
+type Granularity uint8
+
+const (
+	// PerBlock is a scale for each tile: QueryTile queries, KeyTile keys.
+	PerBlock Granularity = iota
+	// PerWarp is a scale for the 16 queries of a warp, and for KeyTile keys.
+	PerWarp
+	// PerThread is a scale for what one thread of an MMA holds: 8 for the queries of a
+	// warp, 4 for KeyTile keys.
+	PerThread
+)
+
+var granularityNames = []string{"block", "warp", "thread"}
+
+// String returns "block", "warp" or "thread".
+func (g Granularity) String() string {
+	if int(g) >= len(granularityNames) {
+		return "unknown"
+	}
+	return granularityNames[g]
+}
+
+// MarshalText writes the name.
+func (g Granularity) MarshalText() ([]byte, error) { return textOf("granularity", granularityNames, g) }
+
+// UnmarshalText reads the name.
+func (g *Granularity) UnmarshalText(text []byte) error {
+	return parseText(g, "granularity", granularityNames, text)
+}
+
+// AttentionFormat is the arithmetic of one layer's attention, as a plan names it. The
+// zero value rounds nothing. ref.RoundAttention is its meaning, to the bit.
+//
+// SageAttention2 (arXiv 2411.10958; docs/methods.md 2) is a Mode with smoothing; FireQ
+// (arXiv 2505.20839; docs/methods.md 1.11) is AttentionFP8 with KV.
+type AttentionFormat struct {
+	Mode        AttentionMode `json:"mode"`
+	Granularity Granularity   `json:"granularity"`
+	// QueryTile is how many queries a block works on, 64 or 128; 0 is 64.
+	QueryTile int `json:"query_tile,omitempty"`
+	// SmoothK takes from every key the mean of its sequence and KV head: softmax does not
+	// see it. SmoothQ takes from a query the mean of its SmoothBlock, and adds that mean's
+	// scores. SmoothV takes from every value the mean of its sequence, KV head and
+	// channel, and adds it to the output.
+	SmoothQ bool `json:"smooth_q"`
+	SmoothK bool `json:"smooth_k"`
+	SmoothV bool `json:"smooth_v"`
+	// KV, where it keeps less than everything, is how keys and values lie in the cache
+	// that is read. It goes with AttentionFP8 and FP8Queries, has its own scales and its
+	// means come from KVParams: Granularity and smoothing do not apply.
+	KV packer.KVScheme `json:"kv"`
+}
+
+// Validate reports with packer.ErrOption what does not fit together, or not heads of
+// headDim channels.
+func (f AttentionFormat) Validate(headDim int) error {
+	bad := func(found, wanted string) error {
+		return &fault.Error{Err: packer.ErrOption, Where: "attention format", Found: found, Wanted: wanted}
+	}
+	switch {
+	case int(f.Mode) >= len(attentionModeNames):
+		return bad(fmt.Sprintf("mode %d", f.Mode), "bf16, fp8, int8-qk or int4-qk")
+	case int(f.Granularity) >= len(granularityNames):
+		return bad(fmt.Sprintf("granularity %d", f.Granularity), "block, warp or thread")
+	case f.QueryTile != 0 && f.QueryTile != 64 && f.QueryTile != 128:
+		return bad(fmt.Sprintf("a query tile of %d", f.QueryTile), "64 or 128")
+	case f.Mode == AttentionBF16 && f.Granularity != PerBlock:
+		return bad("bf16 with scales by "+f.Granularity.String(), "none, since nothing is rounded")
+	case f.KV.Format == packer.KVNone:
+		return f.KV.Validate(headDim)
+	case f.Mode != AttentionFP8 || !f.KV.FP8Queries:
+		return bad(fmt.Sprintf("%v over a cache in %v", f.Mode, f.KV), "fp8 with FP8 queries")
+	case f.Granularity != PerBlock || f.SmoothQ || f.SmoothK || f.SmoothV:
+		return bad("granularity or smoothing of a cache", "neither: the cache has its scales and means")
+	}
+	return f.KV.Validate(headDim)
+}
+
+func textOf[T ~uint8](what string, names []string, v T) ([]byte, error) {
+	if int(v) >= len(names) {
+		return nil, fmt.Errorf("%s %d has no name", what, v)
+	}
+	return []byte(names[v]), nil
+}
+
+func parseText[T ~uint8](v *T, what string, names []string, text []byte) error {
+	i := slices.Index(names, string(text))
+	if i < 0 {
+		return fmt.Errorf("unknown %s %q (known: %v)", what, text, names)
+	}
+	*v = T(i)
+	return nil
+}

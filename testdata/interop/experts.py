@@ -1,0 +1,47 @@
+#!/usr/bin/env python3
+"""Make tiny random mixtures of experts, as transformers saves them, with a tokenizer: something to export.
+
+usage: experts.py OUT_DIR TOKENIZER_DIR
+
+OUT_DIR/mixtral and OUT_DIR/qwen3-moe (a dense layer below one with experts) are Hugging Face directories.
+needs: torch==2.11.0 transformers==5.17.0
+"""
+import os
+import shutil
+import sys
+
+os.environ.setdefault("TQDM_DISABLE", "1")
+
+import torch
+from transformers import MixtralConfig, MixtralForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
+
+SIZES = dict(vocab_size=2048, hidden_size=256, num_attention_heads=4, num_key_value_heads=2, head_dim=64,
+             max_position_embeddings=512, num_experts_per_tok=2, tie_word_embeddings=False)
+
+
+def main(out, tokenizer):
+    models = {
+        "mixtral": MixtralForCausalLM(MixtralConfig(
+            **SIZES, num_hidden_layers=2, intermediate_size=256, num_local_experts=4)),
+        "qwen3-moe": Qwen3MoeForCausalLM(Qwen3MoeConfig(
+            **SIZES, num_hidden_layers=2, intermediate_size=512, moe_intermediate_size=256, num_experts=8,
+            norm_topk_prob=True, mlp_only_layers=[0])),
+    }
+    for seed, (name, model) in enumerate(models.items()):
+        g = torch.Generator().manual_seed(seed)
+        for key, p in model.named_parameters():
+            r = torch.randn(p.shape, generator=g)
+            if key.endswith("norm.weight"):
+                r = 1 + 0.3 * r
+            elif "embed_tokens" not in key:
+                r = r * 1.5 / p.shape[-1] ** 0.5
+            p.data.copy_(r)
+        folder = os.path.join(out, name)
+        model.to(torch.bfloat16).save_pretrained(folder)
+        for file in ("tokenizer.json", "tokenizer_config.json"):
+            shutil.copy(os.path.join(tokenizer, file), folder)
+        print(f"{folder}: {sum(p.numel() for p in model.parameters())} parameters")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
