@@ -33,7 +33,7 @@ type planResult struct {
 }
 
 func newPlanCommand(e *env) *cobra.Command {
-	name := "rtn"
+	name, memory := "rtn", ""
 	c := &cobra.Command{
 		Use:   "plan MODEL",
 		Short: "Say what quantizing takes and which runtimes load the result",
@@ -49,7 +49,11 @@ Of a checkpoint that is quantized already: the table.`,
 			if err != nil {
 				return err
 			}
-			res, err := plan(args[0], r)
+			bound, err := parseSize(memory)
+			if err != nil {
+				return err
+			}
+			res, err := plan(args[0], r, bound)
 			if err != nil {
 				return err
 			}
@@ -57,10 +61,12 @@ Of a checkpoint that is quantized already: the table.`,
 		},
 	}
 	c.Flags().StringVar(&name, "recipe", name, "built-in recipe or YAML file (`quantize recipe list`)")
+	c.Flags().StringVar(&memory, "memory", "", "what run will be given as --memory, like 4G or 512MiB (default no bound)")
 	return c
 }
 
-func plan(dir string, r *recipe.Recipe) (*planResult, error) {
+// plan is for a run with at most memory bytes of hidden states in memory, 0 for no bound.
+func plan(dir string, r *recipe.Recipe, memory int64) (*planResult, error) {
 	l, err := load(dir)
 	if err != nil {
 		return nil, err
@@ -77,7 +83,7 @@ func plan(dir string, r *recipe.Recipe) (*planResult, error) {
 	if err != nil {
 		return nil, err
 	}
-	est := &estimate{l.config, r, p}
+	est := &estimate{l.config, r, p, memory}
 	o.Int4.GroupSize = max(p.Group, 32)
 	m, err := measure(l.compute, p.Scheme, o.Int4, l.config.Hidden/o.Int4.GroupSize*o.Int4.GroupSize)
 	if err != nil {
