@@ -12,6 +12,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"quantize/checkpoint"
+
+	"quantize/internal/alloc"
 )
 
 func sidecars() map[string]*Sidecar {
@@ -218,7 +220,11 @@ func FuzzParseSidecar(f *testing.F) {
 	}
 	f.Add([]byte("\xff\xff\xff\xff\xff\xff\xff\xff{}"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		s, err := ParseSidecar(data)
+		var s *Sidecar
+		var err error
+		if over := alloc.Check(len(data), func() { s, err = ParseSidecar(data) }); over != nil {
+			t.Fatal(over)
+		}
 		if err != nil {
 			if !errors.Is(err, ErrInvalid) {
 				t.Fatalf("error %v is no ErrInvalid", err)

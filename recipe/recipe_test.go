@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
+	"quantize/internal/alloc"
 	"quantize/internal/fault"
 )
 
@@ -324,7 +325,11 @@ func FuzzDecode(f *testing.F) {
 	f.Add([]byte("<<: {name: x}\nscheme: W4A16"))
 	f.Add([]byte("scheme: !!binary aa"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		r, err := Decode("f", data)
+		var r *Recipe
+		var err error
+		if over := alloc.Check(len(data), func() { r, err = Decode("f", data) }); over != nil {
+			t.Fatal(over)
+		}
 		if err != nil {
 			if !errors.Is(err, ErrInvalid) {
 				t.Fatalf("untyped error: %v", err)

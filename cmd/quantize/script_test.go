@@ -42,11 +42,18 @@ func TestScripts(t *testing.T) {
 		Dir:                 filepath.Join("testdata", "script"),
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
+		Setup:               ownCache,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "tinymodel": tinyModel, "tinyexperts": tinyExperts, "demomodel": demoModel,
 			"flip": flip, "truncate": truncate, "json": jsonHas, "interrupt": interrupt,
 		},
 	})
+}
+
+// ownCache keeps a script out of the cache of the user who tests.
+func ownCache(e *testscript.Env) error {
+	e.Setenv("XDG_CACHE_HOME", filepath.Join(e.WorkDir, "user-cache"))
+	return nil
 }
 
 func usage(ts *testscript.TestScript, ok bool, text string) {

@@ -54,8 +54,7 @@ func full(t testing.TB) *Report {
 	if err := SaveResults(out.Dir(), []eval.Report{reading()}); err != nil {
 		t.Fatal(err)
 	}
-	limit := 1.1
-	gate := []eval.Verdict{{Text: "a.txt", Value: 1.02, Side: "max", Limit: limit, Margin: 0.08, OK: true}}
+	gate := []eval.Verdict{{Text: "a.txt", Value: 1.02, Side: "max", Limit: 1.1, Margin: 0.08, OK: true, Status: eval.Pass}}
 	r, err := Build(Input{Reader: out, Base: base, Observed: observed(2), Gate: gate})
 	if err != nil {
 		t.Fatal(err)
@@ -317,5 +316,25 @@ func TestBuildRefuses(t *testing.T) {
 	got, err := ReadResults(out.Dir())
 	if diff := cmp.Diff(want, got); err != nil || diff != "" {
 		t.Errorf("%v\n%s", err, diff)
+	}
+}
+
+// A budget that nothing could be compared for is no pass, and not one that is exceeded.
+func TestGateSentence(t *testing.T) {
+	t.Parallel()
+	pass, fail, unknown := eval.Verdict{Status: eval.Pass}, eval.Verdict{Status: eval.Fail}, eval.Verdict{Status: eval.NotComparable, Reason: "9 windows"}
+	for want, gate := range map[string][]eval.Verdict{
+		"All 2 budgets hold.":                                   {pass, pass},
+		"1 of 2 budgets are exceeded":                           {pass, fail},
+		"0 of 2 budgets are exceeded, 1 could not be compared.": {pass, unknown},
+	} {
+		r := &Report{Verify: &packer.Verification{OK: true}, Gate: gate, Bytes: Change{math.NaN(), 0}}
+		v := r.verdict()
+		if !strings.Contains(v.Sentence, want) || v.OK != (want == "All 2 budgets hold.") {
+			t.Errorf("%+v, want %s", v, want)
+		}
+		if shown := strings.Contains(string(render(t, r)), "NOT COMPARABLE"); shown != strings.Contains(want, "compared") {
+			t.Errorf("%s: the table shows NOT COMPARABLE: %v", want, shown)
+		}
 	}
 }

@@ -24,22 +24,14 @@ func (d Disk) Write(path string, data []byte) error {
 
 // WriteFrom is [Write] of what content writes.
 func (d Disk) WriteFrom(path string, content func(io.Writer) error) error {
-	tmp := tempName(path)
-	f, err := d.Create(tmp)
+	draft, err := d.NewDraft(path)
 	if err != nil {
 		return err
 	}
-	err = content(f)
-	if err == nil {
-		err = f.Sync()
+	if err := content(draft); err != nil {
+		return errors.Join(err, draft.Abort())
 	}
-	if err := errors.Join(err, f.Close()); err != nil {
-		return errors.Join(err, os.Remove(tmp))
-	}
-	if err := d.Rename(tmp, path); err != nil {
-		return errors.Join(err, os.Remove(tmp))
-	}
-	return d.SyncDir(filepath.Dir(path))
+	return draft.Commit()
 }
 
 // RemoveLeftovers removes what writers of path left that did not live to do it:
