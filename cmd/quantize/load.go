@@ -18,6 +18,12 @@ type loaded struct {
 	config  *model.Config
 	quant   *packer.QuantizationConfig // nil for full precision
 	compute *cpu.Compute
+
+	// What a run adds: where its passes keep what is done, and how much memory the
+	// hidden states of the calibration text take.
+	journal *checkpoint.Journal
+	sums    map[string]string // of all tensors
+	buffer  model.Buffer
 }
 
 // load opens the checkpoint in dir.
