@@ -38,6 +38,14 @@ type ExportOptions struct {
 	// Calibration is for the manifest; nil: no text was read.
 	Calibration *Calibration
 
+	// Journal keeps finished blocks and gives back those of an earlier run of the
+	// same inputs, among them Sources, the hashes of all tensors of the source; nil:
+	// a run that dies starts over. Restored is told of blocks that Quantize will
+	// not see, in their place, with a way to read their weights; it may be nil.
+	Journal  *checkpoint.Journal
+	Sources  map[string]string
+	Restored func(layer int, weights func() (map[string]Weight, error))
+
 	Private string            // why no runtime but this program's own may run the result; "": others may
 	Files   map[string][]byte // further files of the output, by path
 	// Finish makes further files from the output, tensors and configuration, before it is
@@ -57,6 +65,7 @@ type Report struct {
 	Layers   []Layer  // in order of computation
 	Ignored  []string // linears that stay as they are
 	Notes    []string // for the user: fallbacks, which runtimes load the result
+	Restored int      // blocks that were taken from the journal
 	BytesIn  int64    // tensor data of the source
 	BytesOut int64    // tensor data written
 }
@@ -80,7 +89,7 @@ func Export(ctx context.Context, r *checkpoint.Reader, out string, o ExportOptio
 			_ = w.Abort() // the first error is the one to tell
 		}
 	}()
-	e := &exporter{plan: p, options: &o, reader: r, writer: w}
+	e := &exporter{plan: p, options: &o, reader: r, writer: w, kept: make(chan struct{})}
 	if err := e.run(ctx); err != nil {
 		return nil, err
 	}
@@ -104,6 +113,9 @@ type exporter struct {
 	writer  *checkpoint.Writer
 	sources map[string]string // hashes of the replaced tensors
 	layers  []Layer
+
+	restored int           // blocks
+	kept     chan struct{} // one for each block that the journal was given
 }
 
 // files writes everything that is not a tensor.
@@ -160,6 +172,11 @@ func (e *exporter) files(ctx context.Context) error {
 	}
 	if e.options.Folded != nil {
 		if err := e.hashSources(m.Sources); err != nil {
+			return err
+		}
+	}
+	for name, sum := range m.Sources {
+		if err := e.checkSource(name, sum); err != nil {
 			return err
 		}
 	}
@@ -239,7 +256,7 @@ func (e *exporter) hashSources(sums map[string]string) error {
 }
 
 func (e *exporter) report() *Report {
-	rep := &Report{Scheme: e.plan.scheme, Group: e.plan.group, Layers: e.layers, Ignored: e.plan.ignore, Notes: e.plan.notes}
+	rep := &Report{Scheme: e.plan.scheme, Group: e.plan.group, Layers: e.layers, Ignored: e.plan.ignore, Notes: e.plan.notes, Restored: e.restored}
 	for _, name := range e.reader.Names() {
 		if info, err := e.reader.Info(name); err == nil {
 			rep.BytesIn += info.Bytes()

@@ -85,7 +85,7 @@ func (e *env) demo(ctx context.Context, dir string) (*demoResult, error) {
 		if err := removeOurs(v.out); err != nil {
 			return nil, err
 		}
-		res.runResult, err = e.quantize(ctx, job{model: base, out: v.out, recipe: r, calib: []string{filepath.Join(dir, "calibration.txt")}})
+		res.runResult, err = e.quantize(ctx, job{model: base, out: v.out, recipe: r, calib: []string{filepath.Join(dir, "calibration.txt")}, fresh: true})
 		if err != nil {
 			return nil, err
 		}

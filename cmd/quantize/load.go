@@ -21,6 +21,12 @@ type loaded struct {
 	// exactAttention leaves the sidecar's attention plan aside.
 	exactAttention bool
 	attention      string // of the model that was made last: its plan, "off" where that is left aside
+
+	// What a run adds: where its passes keep what is done, and how much memory the
+	// hidden states of the calibration text take.
+	journal *checkpoint.Journal
+	sums    map[string]string // of all tensors
+	buffer  model.Buffer
 }
 
 // load opens the checkpoint in dir.

@@ -24,6 +24,8 @@ type job struct {
 	out    string // must not exist or be empty
 	recipe *recipe.Recipe
 	calib  []string // text files; used when the recipe weighs errors by activations
+	fresh  bool     // discards what an earlier run has finished
+	memory int64    // for the hidden states of the calibration text, 0 for no bound
 }
 
 // runResult is the result of run; the keys are those of docs/architecture.md.
@@ -49,6 +51,7 @@ type runResult struct {
 
 	BytesIn  int64   `json:"bytes_in"`
 	BytesOut int64   `json:"bytes_out"`
+	Resumed  int     `json:"resumed_blocks"` // that an earlier run had finished
 	Seconds  float64 `json:"seconds"`
 	PeakRSS  int64   `json:"peak_rss_bytes"`
 }
@@ -69,13 +72,19 @@ type layerSNR struct {
 const collectAt = 50
 
 // quantize does the job: statistics where the recipe wants them, then rounding
-// and writing, one linear at a time.
-func (e *env) quantize(ctx context.Context, j job) (*runResult, error) {
+// and writing, one linear at a time. What is finished goes to a journal, from
+// which the next run takes it when this one ends too early.
+func (e *env) quantize(ctx context.Context, j job) (res *runResult, err error) {
 	start := time.Now()
 	defer debug.SetGCPercent(debug.SetGCPercent(collectAt))
 	if err := outside(j.model, j.out); err != nil {
 		return nil, err
 	}
+	journal, err := e.openJournal(j.out)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = closeJournal(journal, err) }()
 	l, err := load(j.model)
 	if err != nil {
 		return nil, err
@@ -85,9 +94,26 @@ func (e *env) quantize(ctx context.Context, j job) (*runResult, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := e.prepare(ctx, l, j, &o); err != nil {
+	windows, err := e.begin(ctx, l, j, journal)
+	if err != nil {
 		return nil, err
 	}
+	res, err = e.work(ctx, l, j, windows, o)
+	if err != nil {
+		return nil, kept(journal, l.config.Layers, err)
+	}
+	res.Seconds, res.PeakRSS = time.Since(start).Seconds(), peakRSS()
+	return res, journal.Done()
+}
+
+// work does the job between the opening of its journal and the end.
+func (e *env) work(ctx context.Context, l *loaded, j job, windows [][]int32, o packer.ExportOptions) (*runResult, error) {
+	o.Journal, o.Sources = l.journal, l.sums
+	release, err := e.prepare(ctx, l, j, windows, &o)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
 	bar := e.progress("quantize")
 	o.Progress = func(done, total int64, _ *packer.Layer) { bar.set(done, total) }
 	report, err := packer.Export(ctx, l.reader, j.out, o)
@@ -96,11 +122,8 @@ func (e *env) quantize(ctx context.Context, j job) (*runResult, error) {
 		return nil, err
 	}
 	res := newRunResult(j, report, o.Notes)
-	if res.Attention, err = writtenPlan(j.out); err != nil {
-		return nil, err
-	}
-	res.Seconds, res.PeakRSS = time.Since(start).Seconds(), peakRSS()
-	return res, nil
+	res.Attention, err = writtenPlan(j.out)
+	return res, err
 }
 
 // outside refuses an output inside the source, which is never written to.
@@ -160,49 +183,47 @@ func exportOptions(cfg *model.Config, r *recipe.Recipe) (packer.ExportOptions, e
 }
 
 // prepare makes the transforms and the rounding that the recipe wants, from its
-// calibration text where one is read.
-func (e *env) prepare(ctx context.Context, l *loaded, j job, o *packer.ExportOptions) error {
-	var windows [][]int32
+// calibration text where one is read. release frees what the rounding holds.
+func (e *env) prepare(ctx context.Context, l *loaded, j job, windows [][]int32, o *packer.ExportOptions) (release func(), err error) {
+	release = func() {}
 	if j.recipe.Calibrated() {
-		var err error
-		if windows, err = calibrationWindows(l, j); err != nil {
-			return err
-		}
 		o.Calibration = packer.NewCalibration(windows)
 	}
 	t, err := e.transform(ctx, l, j.recipe, windows)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	o.Notes, o.Private, o.Tokens = t.notes, t.private, t.tokens
 	e.planAttention(l, j, windows, t, o)
 	if t.sidecar != nil {
 		data, err := packer.EncodeSidecar(t.sidecar)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		o.Files = map[string][]byte{packer.SidecarPath: data}
 	}
 	if len(t.list) > 0 {
 		if o.Folded, err = l.fold(t.list); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	switch {
 	case j.recipe.Weights.Rounding == recipe.GPTQ:
 		target, err := l.runtime(t.sidecar)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		s, err := l.sequential(j.recipe, windows, t.list, target)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		o.Quantize = s.Quantize
+		o.Quantize, o.Restored = s.Quantize, s.Restored
+		release = func() { _ = s.Close() } // what it held is of no use now
 	case j.recipe.Weights.Importance == recipe.Activations:
-		stats, err := e.collect(ctx, l, windows, t.list, calibrate.Options{Points: append([]model.Point{model.ExpertIn}, calibrate.LinearInputs...)})
+		points := append([]model.Point{model.ExpertIn}, calibrate.LinearInputs...)
+		stats, err := e.collect(ctx, l, windows, t.list, calibrate.Options{Points: points, Phase: &calibrate.Phase{Key: "statistics"}})
 		if err != nil {
-			return err
+			return nil, err
 		}
 		o.Tokens = expertTokens(l.config, stats)
 		o.Quantize = weighted(l.config, stats)
@@ -210,7 +231,7 @@ func (e *env) prepare(ctx context.Context, l *loaded, j job, o *packer.ExportOpt
 	if t.clips != nil {
 		o.Quantize = clipped(t.clips, o.Quantize)
 	}
-	return nil
+	return release, nil
 }
 
 // weighted rounds each weight with the mean squared activation of its inputs as
