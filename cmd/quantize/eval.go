@@ -19,6 +19,7 @@ type evalOptions struct {
 	arithmetic []string // readings; none: those the configuration means
 	save       bool     // beside the manifest
 	attention  string   // of the candidates: plan or off; "" is plan
+	device     string   // of the candidates: cpu or cuda; "" is cpu
 	cache      cacheOptions
 }
 
@@ -52,6 +53,9 @@ numbers, to the bit.
 A W4A8 checkpoint is evaluated under both readings of its codes: lut, the table
 of vLLM's kernel, and exact, the products q*scale that transformers forms.
 --arithmetic takes other readings: weight-only is OUT/w4a16/config.json.
+
+--device cuda multiplies INT4 weights by FP8 activations, and attends by the plan, on
+the card (a build with the GPU backend); the base stays on the CPU.
 
 Where a MODEL has an attention plan, its attention is computed by it; --attention
 off computes what runtimes do that do not read the plan.`,
@@ -91,6 +95,7 @@ off computes what runtimes do that do not read the plan.`,
 	c.Flags().BoolVar(&o.save, "save", false, "keep the results in MODEL/quantize, for inspect --html")
 	c.Flags().StringVar(&o.attention, "attention", "plan", "plan, or off for attention in full precision")
 	c.Flags().StringSliceVar(&o.arithmetic, "arithmetic", nil, "only these readings of W4A8 checkpoints: lut, exact, weight-only")
+	c.Flags().StringVar(&o.device, "device", "cpu", "of the MODELs: "+deviceNames)
 	o.cache.flags(c)
 	return c
 }

@@ -18,6 +18,7 @@ type loaded struct {
 	config  *model.Config
 	quant   *packer.QuantizationConfig // nil for full precision
 	compute *cpu.Compute
+	card    card // of quantized products and planned attention; nil: the CPU
 	// exactAttention leaves the sidecar's attention plan aside.
 	exactAttention bool
 	attention      string // of the model that was made last: its plan, "off" where that is left aside
@@ -57,13 +58,27 @@ func opened(r *checkpoint.Reader, c *cpu.Compute) (*loaded, error) {
 	return l, err
 }
 
+// forward is what a forward pass needs of a device.
+type forward interface {
+	kernels.Backend
+	kernels.PlanCompute
+}
+
+// backend is what forward passes are made with.
+func (l *loaded) backend() forward {
+	if l.card == nil {
+		return l.compute
+	}
+	return accelerated{l.compute, l.card}
+}
+
 // model is the checkpoint under an arithmetic; full precision has one only.
 func (l *loaded) model(a packer.Arithmetic) (*model.Model, error) {
-	src, err := kernels.Source(l.reader, l.compute, a)
+	src, err := kernels.Source(l.reader, l.backend(), a)
 	if err != nil {
 		return nil, err
 	}
-	m, err := model.New(l.config, src, l.compute)
+	m, err := model.New(l.config, src, l.backend())
 	if err != nil {
 		return nil, err
 	}
@@ -91,7 +106,7 @@ func (l *loaded) runtime(sidecar *packer.Sidecar) (model.Runtime, error) {
 	if run.Cache, err = kernels.NewCache(sidecar.KV, sidecar, l.config); err != nil {
 		return run, err
 	}
-	if run.Attend, err = kernels.NewAttend(sidecar.Plan, l.config, l.compute); err != nil {
+	if run.Attend, err = kernels.NewAttend(sidecar.Plan, l.config, l.backend()); err != nil {
 		return run, err
 	}
 	if sidecar.Down == packer.DownHadamard {

@@ -25,6 +25,8 @@ type measurement struct {
 	texts      []eval.Text
 	options    eval.Options
 	open       []*loaded
+	card       card // of the candidates; nil: the CPU
+	closeCard  func() error
 }
 
 // measurement opens the checkpoints in dirs, of which the first has the tokenizer.
@@ -35,6 +37,9 @@ func (e *env) measurement(dirs []string, o evalOptions) (_ *measurement, err err
 			m.close()
 		}
 	}()
+	if m.card, m.closeCard, err = device(o.device); err != nil {
+		return nil, err
+	}
 	if m.texts, err = readTexts(dirs[0], o.texts); err != nil {
 		return nil, err
 	}
@@ -43,7 +48,7 @@ func (e *env) measurement(dirs []string, o evalOptions) (_ *measurement, err err
 		if err != nil {
 			return nil, err
 		}
-		l.exactAttention = o.attention == "off"
+		l.exactAttention, l.card = o.attention == "off", m.card
 		wanted := o.arithmetic
 		if len(dirs) > 1 && l.scheme() != "w4a8" {
 			wanted = nil // beside others that have readings to choose from
@@ -140,6 +145,9 @@ func (m *measurement) of(i int, reports [][]eval.Report) [][]eval.Report {
 func (m *measurement) close() {
 	for _, l := range m.open {
 		l.close()
+	}
+	if m.closeCard != nil {
+		_ = m.closeCard() // results have been copied back
 	}
 }
 
