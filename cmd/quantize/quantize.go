@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 	"path/filepath"
 	"runtime/debug"
 	"strings"
@@ -98,12 +99,33 @@ func (e *env) quantize(ctx context.Context, j job) (res *runResult, err error) {
 	if err != nil {
 		return nil, err
 	}
+	restore, err := limitMemory(l, j, o)
+	if err != nil {
+		return nil, err
+	}
+	defer restore()
 	res, err = e.work(ctx, l, j, windows, o)
 	if err != nil {
 		return nil, kept(journal, l.config.Layers, err)
 	}
 	res.Seconds, res.PeakRSS = time.Since(start).Seconds(), peakRSS()
 	return res, journal.Done()
+}
+
+// limitMemory makes the collector keep to what plan announces, as far as what is in use
+// lets it: a large model's garbage comes by the gigabyte, and the share of collectAt alone
+// would let some stand that nobody was told of. GOMEMLIMIT in the environment is the user's
+// own limit. The result ends it.
+func limitMemory(l *loaded, j job, o packer.ExportOptions) (restore func(), err error) {
+	if os.Getenv("GOMEMLIMIT") != "" {
+		return func() {}, nil
+	}
+	preview, err := packer.PreviewExport(l.reader, o)
+	if err != nil {
+		return nil, err
+	}
+	before := debug.SetMemoryLimit((&estimate{l.config, j.recipe, preview, j.memory}).peakRAM())
+	return func() { debug.SetMemoryLimit(before) }, nil
 }
 
 // work does the job between the opening of its journal and the end.
