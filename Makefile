@@ -3,7 +3,7 @@ GOLANGCI_LINT_VERSION := v2.15.0
 LINT := $(shell go env GOPATH)/bin/golangci-lint
 FUZZTIME ?= 20s
 
-.PHONY: build test race fuzz lint generate bench bench-gemm interop tokenizer-parity report-screenshots results methods readme
+.PHONY: build test kill-series race fuzz lint generate bench bench-gemm interop tokenizer-parity report-screenshots results methods readme
 
 build: ## the pure Go binary ./quantize
 	CGO_ENABLED=0 go build -trimpath ./cmd/quantize
@@ -11,13 +11,16 @@ build: ## the pure Go binary ./quantize
 test: ## every test; under four minutes on two cores
 	go test ./...
 
+kill-series: ## kill -9 at random moments, resume, compare bytes: make kill-series [MODEL=DIR] RECIPE=rtn [CALIB=FILE] [KILLS=50] [SEED=1]
+	go test ./cmd/quantize -run 'TestKillSeries$$' -count 1 -timeout 24h -v -args -kill-model=$(if $(MODEL),$(abspath $(MODEL))) -kill-recipe=$(RECIPE) -kill-calib=$(if $(CALIB),$(abspath $(CALIB))) -kills=$(or $(KILLS),50) -kill-seed=$(or $(SEED),1)
+
 race: ## the same under the race detector (needs a C compiler)
 	go test -race -timeout 30m ./...
 
-fuzz: ## every fuzz target for FUZZTIME
+fuzz: ## every fuzz target for FUZZTIME (minimising an input is cut short: by default one may take all of it)
 	@for pkg in $$(go list ./...); do \
 	  for target in $$(go test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
-	    echo "$$pkg $$target"; go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; \
+	    echo "$$pkg $$target"; go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 200x $$pkg || exit 1; \
 	  done; done
 
 lint: $(LINT) ## golangci-lint, pinned

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 
+	"quantize/checkpoint"
 	"quantize/model"
 	"quantize/tensor"
 )
@@ -24,40 +25,58 @@ type Options struct {
 	OnSites func(sites []*SiteStats) error
 	// OnBlock is called after each block.
 	OnBlock func(done, total int)
+	// Buffer bounds the memory of the hidden states of all windows.
+	Buffer model.Buffer
+	// Phase keeps what is done in a journal; nil: nowhere.
+	Phase *Phase
 }
 
 // Collect runs windows through m, one block at a time, and returns the
 // statistics of its sites. Activations that are not finite are ErrInvalid with
 // layer, point and channel. A cancelled ctx ends it with ctx's error.
 func Collect(ctx context.Context, m *model.Model, windows [][]int32, o Options) (*Stats, error) {
-	ctx, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
 	c := collector{options: o, gram: gram{product: o.MatMulT}, pairs: m.Config.Arch.Pairing.Pairs(m.Config.HeadDim)}
 	if c.gram.product == nil {
 		c.gram.product = PlainMatMulT
 	}
-	_, err := m.Stream(ctx, windows, model.StreamOptions{
-		Observe: c.observe,
-		OnBlock: func(done, total int) {
-			if err := c.finish(); err != nil {
-				stop(err)
-			}
-			if o.OnBlock != nil {
-				o.OnBlock(done, total)
-			}
-		},
-	})
-	if cause := context.Cause(ctx); cause != nil { // also after the last block, where Stream no longer looks
-		return nil, cause
-	}
+	part, from, err := o.Phase.restore(&c)
+	defer func() { _ = part.Close() }() // it was only read
 	if err != nil {
 		return nil, err
+	}
+	if from < m.Config.Layers {
+		if err := c.run(ctx, m, windows, part, from); err != nil {
+			return nil, err
+		}
 	}
 	stats := &Stats{Windows: len(windows), Sites: c.done}
 	for _, w := range windows {
 		stats.Tokens += int64(len(w))
 	}
 	return stats, nil
+}
+
+// run streams the blocks from one on, whose input an earlier run has left in part.
+func (c *collector) run(ctx context.Context, m *model.Model, windows [][]int32, part *checkpoint.Part, from int) error {
+	hidden, err := m.EmbedIn(windows, c.options.Buffer)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = hidden.Close() }() // what it held is of no use now
+	if from > 0 {
+		if err := hidden.Fill(part.Section("hidden")); err != nil {
+			return err
+		}
+	}
+	return m.Blocks(ctx, hidden, from, model.StreamOptions{Observe: c.observe}, func(done int) error {
+		if err := c.finish(); err != nil {
+			return err
+		}
+		if c.options.OnBlock != nil {
+			c.options.OnBlock(done, m.Config.Layers)
+		}
+		return c.options.Phase.keep(c, done, m.Config.Layers, hidden)
+	})
 }
 
 // collector holds the sites of the block that runs, and of those that ran.

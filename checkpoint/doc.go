@@ -28,6 +28,9 @@
 //	w.File("config.json", config)
 //	err = w.Commit()
 //
+// Beside an output that takes long, a [Journal] keeps what is finished, so that
+// a run that was killed goes on where it was.
+//
 // What a checkpoint says is never trusted: a length is checked against a limit
 // and against the file before memory is taken for it, and a name in the index
 // is a plain file name inside the directory. Bad input is a [fault.Error]

@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"quantize/internal/alloc"
 	"quantize/internal/fault"
 	"quantize/tensor"
 )
@@ -36,7 +37,11 @@ func FuzzHeader(f *testing.F) {
 			return
 		}
 		file := shardBytes(string(head), data)
-		h, err := readHeader(bytes.NewReader(file), int64(len(file)), "f")
+		var h *header
+		var err error
+		if over := alloc.Check(len(file), func() { h, err = readHeader(bytes.NewReader(file), int64(len(file)), "f") }); over != nil {
+			t.Fatal(over)
+		}
 		if err != nil {
 			typed(t, err)
 			return
@@ -87,7 +92,11 @@ func FuzzShard(f *testing.F) {
 	f.Add([]byte{0, 0, 0, 0, 0x19, 0, 0, 0, '{'})
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, file []byte) {
-		if _, err := readHeader(bytes.NewReader(file), int64(len(file)), "f"); err != nil {
+		var err error
+		if over := alloc.Check(len(file), func() { _, err = readHeader(bytes.NewReader(file), int64(len(file)), "f") }); over != nil {
+			t.Fatal(over)
+		}
+		if err != nil {
 			typed(t, err)
 		}
 	})
@@ -98,7 +107,11 @@ func FuzzIndex(f *testing.F) {
 	f.Add([]byte(`{"weight_map":{"a":"../1.safetensors","a":"C:\\1.safetensors"}}`))
 	f.Add([]byte(`{"weight_map":{"a":"\u002e\u002e/x.safetensors"}}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		m, err := parseIndex(data, "f")
+		var m map[string]string
+		var err error
+		if over := alloc.Check(len(data), func() { m, err = parseIndex(data, "f") }); over != nil {
+			t.Fatal(over)
+		}
 		if err != nil {
 			typed(t, err)
 			return

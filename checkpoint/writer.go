@@ -41,6 +41,7 @@ type Writer struct {
 	files  []atomicfile.File // beside shards, open until Commit or Abort
 	state  map[string]string // "" while being written, then the sha256
 	others map[string]bool   // files by relative path
+	index  bool              // the index is written
 	err    error             // the first failed write
 	closed bool
 }
@@ -259,20 +260,7 @@ func (w *Writer) Hashes() map[string]string {
 // durable and moves the directory to its path. When tensors are missing they
 // can still be added and Commit called again.
 func (w *Writer) Commit() error {
-	w.mu.Lock()
-	err := w.usable()
-	missing := w.missing()
-	w.mu.Unlock()
-	if err != nil {
-		return err
-	}
-	if len(missing) > 0 {
-		return &fault.Error{
-			Err: ErrInvalid, Where: w.stage.Out(), Found: fmt.Sprintf("%d of %d tensors not written: %s", len(missing), len(w.places), few(missing)),
-			Wanted: "all of them",
-		}
-	}
-	if err := w.writeFile(indexFile, bytes.NewReader(indexJSON(w.shards))); err != nil {
+	if err := w.complete(); err != nil {
 		return err
 	}
 	for i, f := range w.files {
@@ -289,6 +277,38 @@ func (w *Writer) Commit() error {
 	defer w.mu.Unlock()
 	w.closed = true
 	return nil
+}
+
+// complete demands that every tensor is written, and adds the index once.
+func (w *Writer) complete() error {
+	w.mu.Lock()
+	err, missing, indexed := w.usable(), w.missing(), w.index
+	w.mu.Unlock()
+	if err != nil || indexed {
+		return err
+	}
+	if len(missing) > 0 {
+		return &fault.Error{
+			Err: ErrInvalid, Where: w.stage.Out(), Found: fmt.Sprintf("%d of %d tensors not written: %s", len(missing), len(w.places), few(missing)),
+			Wanted: "all of them",
+		}
+	}
+	if err := w.writeFile(indexFile, bytes.NewReader(indexJSON(w.shards))); err != nil {
+		return err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.index = true
+	return nil
+}
+
+// Written opens what is written so far, to be measured before it is committed: every
+// tensor, and config.json, must be. The caller closes it before Commit or Abort.
+func (w *Writer) Written() (*Reader, error) {
+	if err := w.complete(); err != nil {
+		return nil, err
+	}
+	return Open(w.stage.Dir())
 }
 
 func (w *Writer) missing() []string {

@@ -29,6 +29,48 @@ func TestWriteAndReadBack(t *testing.T) {
 	}
 }
 
+// What is written can be read before it is committed, when it is whole; it is not at
+// its place yet, and having been read does not show in the bytes.
+func TestWrittenBeforeCommit(t *testing.T) {
+	t.Parallel()
+	infos, out := sample(), filepath.Join(t.TempDir(), "out")
+	w, err := Create(out, infos, WriterOptions{ShardBytes: 100})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = w.Abort() }() // nothing after Commit
+	for _, i := range infos {
+		if _, err := w.Written(); !errors.Is(err, ErrInvalid) {
+			t.Fatalf("without %s: %v", i.Name, err)
+		}
+		if err := w.Add(i.Name, dataOf(i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.File(configFile, []byte("{}\n")); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		r, err := w.Written()
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantTensors(t, r, infos)
+		if err := r.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := os.Stat(out); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the output is there before Commit: %v", err)
+	}
+	if err := w.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(snapshot(t, write(t, infos, WriterOptions{ShardBytes: 100})), snapshot(t, out)); diff != "" {
+		t.Error(diff)
+	}
+}
+
 // The bytes of a small file, as formats of others have it: header with spaces to
 // a multiple of 8, metadata first, larger items first, then names.
 func TestGoldenBytes(t *testing.T) {

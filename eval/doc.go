@@ -9,8 +9,12 @@
 //	                                       ▼
 //	      256 rows at a time: head -> logits -> NLL, argmax | KL(base || candidate)
 //
-// [Gate] compares reports with the budgets of package recipe; gatereport.go writes
-// the verdicts for terminals, pull requests and CI.
+// Several texts share the pass: their windows go through each block together.
+// [Cache] keeps the base's hidden states, so that a later run has its logits for
+// the head's price alone.
+//
+// [Gate] compares reports with the budgets of package recipe, by number or from a
+// baseline; gatereport.go and junit.go write the verdicts.
 //
 // # Protocol
 //

@@ -3,14 +3,11 @@ package eval
 import (
 	"context"
 	"errors"
-	"fmt"
-	"math"
 	"slices"
 	"time"
 
 	"quantize/internal/fault"
 	"quantize/model"
-	"quantize/tensor"
 )
 
 // ErrInput marks text or options that cannot be evaluated.
@@ -31,64 +28,93 @@ type Candidate struct {
 	Model      *model.Model
 	Name       string // of the checkpoint, for the report
 	Arithmetic string // "bf16", "lut", "exact", "weight-only", ...: for the report
+	Attention  string // the attention plan that is followed, for the report; "": there is none
 	// HeadID may identify the output projection by its bytes (and arithmetic):
 	// candidates with an equal, non-empty HeadID share one loaded head.
 	HeadID string
+	// ID may identify all else that decides the bits of its results: weights,
+	// configuration, instruction set, program. A base without one is not cached.
+	ID string
 }
 
-// Options say how a text is evaluated. The zero value follows the protocol on
-// the whole text.
+// Text is a text to evaluate, in tokens.
+type Text struct {
+	Name   string // in the report
+	Tokens []int32
+	BOS    bool // the tokenizer put BOS before the text; for the protocol line
+}
+
+// Options say how texts are evaluated. The zero value follows the protocol on
+// the whole of each text.
 type Options struct {
-	Text        string // names the text in the report
 	Window      int    // tokens of a window; 0: min(MaxWindow, trained context)
-	Windows     int    // the first n windows; 0: all
-	BOS         bool   // the tokenizer put BOS before the text; for the protocol line
+	Windows     int    // the first n windows of each text; 0: all
+	WithoutKL   bool   // the KL divergences stay NaN: a cached base is not run at all
+	Cache       *Cache // of what the base gave; nil: none
 	HiddenBytes int64  // bound on hidden states in memory; 0: 512 MiB. One window is always held
 	// OnProgress is told the share of the work done, in thousandths.
 	OnProgress func(done, total int64)
 }
 
-// trace keeps what is known of each position of all windows, in order.
+// trace keeps what is known of each position of a text under a model, in order.
 type trace struct {
 	nll []float64
 	top []int32
 	kl  []float64 // of candidates only
 
 	spent time.Duration
-	tally []rowStats // of the block of rows in hand
 }
 
-// Perplexity evaluates models without a base; each runs over the same windows.
-func Perplexity(ctx context.Context, candidates []Candidate, tokens []int32, o Options) ([]Report, error) {
-	return run(ctx, nil, candidates, tokens, o)
+// Perplexity evaluates models without a base; all run over the same windows.
+// Report [t][i] is of texts[t] and candidates[i].
+func Perplexity(ctx context.Context, candidates []Candidate, texts []Text, o Options) ([][]Report, error) {
+	return run(ctx, nil, candidates, texts, o)
 }
 
-// Compare evaluates base once and each candidate against it. All must share the
-// vocabulary. Report i belongs to candidates[i]. Text shorter than a window, a
-// token outside a vocabulary and logits that are not finite are [ErrInput]; a
-// cancelled ctx ends it between two windows with ctx's error.
-func Compare(ctx context.Context, base Candidate, candidates []Candidate, tokens []int32, o Options) ([]Report, error) {
-	return run(ctx, &base, candidates, tokens, o)
+// Compare evaluates base once, or takes what the cache has of it, and each
+// candidate against it. All must share the vocabulary. Report [t][i] is of
+// texts[t] and candidates[i]. Text shorter than a window, a token outside a
+// vocabulary and logits that are not finite are [ErrInput]; a cancelled ctx ends
+// it between two windows with ctx's error.
+func Compare(ctx context.Context, base Candidate, candidates []Candidate, texts []Text, o Options) ([][]Report, error) {
+	return run(ctx, &base, candidates, texts, o)
 }
 
-func run(ctx context.Context, base *Candidate, candidates []Candidate, tokens []int32, o Options) ([]Report, error) {
+func run(ctx context.Context, base *Candidate, candidates []Candidate, texts []Text, o Options) ([][]Report, error) {
 	all := slices.Clone(candidates)
 	if base != nil {
 		all = slices.Insert(all, 0, *base)
 	}
-	windows, size, err := cut(all, tokens, o)
-	if err != nil {
-		return nil, err
+	if len(texts) == 0 {
+		return nil, &fault.Error{Err: ErrInput, Found: "no text", Wanted: "at least one"}
 	}
-	e := &evaluation{ctx: ctx, o: o, models: all, paired: base != nil, window: size, total: len(windows)}
+	e := &evaluation{ctx: ctx, o: o, models: all, paired: base != nil}
+	defer e.close()
+	var windows []windowOf
+	for i, t := range texts {
+		cuts, size, err := cut(all, t, o)
+		if err != nil {
+			return nil, err
+		}
+		e.window = size
+		e.texts = append(e.texts, &textRun{Text: t, windows: len(cuts), traces: make([]trace, len(all))})
+		for w, tokens := range cuts {
+			windows = append(windows, windowOf{text: i, index: w, tokens: tokens})
+		}
+	}
+	if e.paired && o.Cache != nil && base.ID != "" {
+		e.openRecords(windows)
+	}
 	if err := e.loadHeads(); err != nil {
 		return nil, err
 	}
-	for chunk := range slices.Chunk(windows, e.chunkSize()) {
+	e.plan()
+	for chunk := range slices.Chunk(windows, e.chunkSize(len(windows))) {
 		if err := e.chunk(chunk); err != nil {
 			return nil, err
 		}
 	}
+	e.saveRecords()
 	return e.reports(), nil
 }
 
@@ -99,17 +125,41 @@ type evaluation struct {
 	models []Candidate
 	paired bool
 	window int
-	total  int // windows
+	texts  []*textRun
 
-	heads  []*model.Head
-	traces []trace
-	done   int // windows of earlier chunks
+	heads []*model.Head // nil of a base that only its records speak for
+	tally [][]rowStats  // of each model, of the block of rows in hand
+
+	work progress
+}
+
+// textRun is a text under all models.
+type textRun struct {
+	Text
+	windows int
+	traces  []trace
+	record  *record      // of the base, which then is not run on this text; nil: none
+	draft   *recordDraft // of the base, while it is run; nil: none
+}
+
+// windowOf is a window of a text.
+type windowOf struct {
+	text, index int
+	tokens      []int32
+}
+
+// idle says that nothing of model i has to be computed on the text.
+func (e *evaluation) idle(i int, t *textRun) bool {
+	return i == 0 && t.record != nil && e.o.WithoutKL
 }
 
 func (e *evaluation) loadHeads() error {
-	e.traces = make([]trace, len(e.models))
+	e.heads, e.tally = make([]*model.Head, len(e.models)), make([][]rowStats, len(e.models))
 	shared := map[string]*model.Head{}
 	for i, m := range e.models {
+		if !slices.ContainsFunc(e.texts, func(t *textRun) bool { return !e.idle(i, t) }) {
+			continue
+		}
 		start := time.Now()
 		h := shared[m.HeadID]
 		if h == nil {
@@ -121,15 +171,14 @@ func (e *evaluation) loadHeads() error {
 				shared[m.HeadID] = h
 			}
 		}
-		e.heads = append(e.heads, h)
-		e.traces[i].spent = time.Since(start)
-		e.traces[i].tally = make([]rowStats, headRows)
+		e.heads[i], e.tally[i] = h, make([]rowStats, headRows)
+		e.texts[0].traces[i].spent = time.Since(start)
 	}
 	return nil
 }
 
 // chunkSize is the number of windows whose hidden states fit the budget.
-func (e *evaluation) chunkSize() int {
+func (e *evaluation) chunkSize(windows int) int {
 	budget := e.o.HiddenBytes
 	if budget == 0 {
 		budget = defaultHiddenBytes
@@ -138,81 +187,5 @@ func (e *evaluation) chunkSize() int {
 	for _, m := range e.models {
 		each += 4 * int64(e.window) * int64(m.Model.Config.Hidden)
 	}
-	return int(max(1, min(budget/each, int64(e.total))))
-}
-
-// chunk runs some windows through every model and scores them.
-func (e *evaluation) chunk(windows [][]int32) error {
-	hidden := make([][]tensor.Matrix, len(e.models))
-	for i, m := range e.models {
-		start := time.Now()
-		var err error
-		hidden[i], err = m.Model.Stream(e.ctx, windows, model.StreamOptions{OnBlock: func(done, total int) {
-			e.progress(float64(len(windows)) * (float64(i) + float64(done)/float64(total)) / float64(len(e.models)))
-		}})
-		if err != nil {
-			return err
-		}
-		e.traces[i].spent += time.Since(start)
-	}
-	vocab := e.models[0].Model.Config.Vocab
-	logits := []tensor.Matrix{tensor.NewMatrix(headRows, vocab), {}}
-	if e.paired {
-		logits[1] = tensor.NewMatrix(headRows, vocab)
-	}
-	for w, tokens := range windows {
-		if err := e.ctx.Err(); err != nil {
-			return err
-		}
-		for from := 0; from < e.window-1; from += headRows {
-			to := min(from+headRows, e.window-1)
-			for i := range e.models {
-				e.score(i, logits, hidden[i][w].RowRange(from, to), tokens[from+1:to+1])
-			}
-		}
-		for i := range e.traces {
-			if k := notFinite(e.traces[i].nll[len(e.traces[i].nll)-(e.window-1):]); k >= 0 {
-				return &fault.Error{
-					Err: ErrInput, Where: fmt.Sprintf("%s (%s): window %d, position %d", e.models[i].Name, e.models[i].Arithmetic, e.done+w, k),
-					Found: "logits that are not finite", Wanted: "finite logits", Hint: "`quantize verify` checks the weights",
-				}
-			}
-		}
-	}
-	e.done += len(windows)
-	e.progress(0)
-	return nil
-}
-
-// score reduces the rows x of model i, whose next tokens are next; the base's
-// logits stay in logits[0] while the candidates follow.
-func (e *evaluation) score(i int, logits []tensor.Matrix, x tensor.Matrix, next []int32) {
-	t, start := &e.traces[i], time.Now()
-	slot := 0
-	if e.paired && i > 0 {
-		slot = 1
-	}
-	y := logits[slot].RowRange(0, x.Rows)
-	e.heads[i].Logits(y, x)
-	at := len(t.nll)
-	t.nll = append(t.nll, make([]float64, x.Rows)...)
-	score(y, next, t.tally, t.nll[at:])
-	for _, s := range t.tally[:x.Rows] {
-		t.top = append(t.top, int32(s.top))
-	}
-	t.spent += time.Since(start)
-	if slot == 1 { // what only the comparison needs is not the model's time
-		t.kl = append(t.kl, make([]float64, x.Rows)...)
-		divergence(logits[0].RowRange(0, x.Rows), y, e.traces[0].tally, t.tally, t.kl[at:])
-	}
-}
-
-func (e *evaluation) progress(windows float64) {
-	if e.o.OnProgress != nil {
-		e.o.OnProgress(int64(1000*(float64(e.done)+windows)/float64(e.total)), 1000)
-	}
-}
-
-func notFinite(x []float64) int {
-	return slices.IndexFunc(x, func(v float64) bool { return math.IsNaN(v) || math.IsInf(v, 0) })
+	return int(max(1, min(budget/each, int64(windows))))
 }

@@ -50,6 +50,22 @@ func textOf(c Candidate, windows int) []int32 {
 	return modeltest.Tokens(3, windows*window+5, c.Model.Config.Vocab)
 }
 
+// perplexityOn and compareOn evaluate one text.
+func perplexityOn(ctx context.Context, candidates []Candidate, tokens []int32, o Options) ([]Report, error) {
+	return first(Perplexity(ctx, candidates, []Text{{Name: "text.txt", Tokens: tokens}}, o))
+}
+
+func compareOn(ctx context.Context, base Candidate, candidates []Candidate, tokens []int32, o Options) ([]Report, error) {
+	return first(Compare(ctx, base, candidates, []Text{{Name: "text.txt", Tokens: tokens}}, o))
+}
+
+func first(reports [][]Report, err error) ([]Report, error) {
+	if err != nil {
+		return nil, err
+	}
+	return reports[0], nil
+}
+
 // The whole way against float64 logits that share no code with the forward pass.
 func TestCompareAgainstFloat64(t *testing.T) {
 	t.Parallel()
@@ -83,7 +99,7 @@ func TestCompareAgainstFloat64(t *testing.T) {
 	positions := float64(windows * (window - 1))
 	slices.Sort(kl)
 
-	got, err := Compare(t.Context(), base, []Candidate{other}, tokens, Options{Window: window, Text: "random"})
+	got, err := compareOn(t.Context(), base, []Candidate{other}, tokens, Options{Window: window})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,7 +138,7 @@ func TestModelAgainstItself(t *testing.T) {
 	t.Parallel()
 	base, _ := candidate(t, 0)
 	twin, _ := candidate(t, 0)
-	got, err := Compare(t.Context(), base, []Candidate{twin}, textOf(base, 11), Options{Window: window, Windows: 10})
+	got, err := compareOn(t.Context(), base, []Candidate{twin}, textOf(base, 11), Options{Window: window, Windows: 10})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,7 +161,7 @@ func TestDeterminism(t *testing.T) {
 	eval := func(o Options, id string) []Report {
 		base.HeadID, other.HeadID = id, id
 		o.Window = window
-		got, err := Compare(t.Context(), base, []Candidate{other, base}, tokens, o)
+		got, err := compareOn(t.Context(), base, []Candidate{other, base}, tokens, o)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -205,15 +221,14 @@ func TestRefusals(t *testing.T) {
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			tc.o.Text = "text.txt"
-			_, err := Compare(t.Context(), tc.base, []Candidate{tc.other}, tc.tokens, tc.o)
+			_, err := compareOn(t.Context(), tc.base, []Candidate{tc.other}, tc.tokens, tc.o)
 			var f *fault.Error
 			if !errors.Is(err, ErrInput) || !errors.As(err, &f) || !strings.Contains(err.Error(), tc.want) {
 				t.Errorf("%v; want ErrInput that says %q", err, tc.want)
 			}
 		})
 	}
-	if _, err := Perplexity(t.Context(), nil, tokens, Options{}); !errors.Is(err, ErrInput) {
+	if _, err := perplexityOn(t.Context(), nil, tokens, Options{}); !errors.Is(err, ErrInput) {
 		t.Errorf("no model: %v", err)
 	}
 }
@@ -222,7 +237,7 @@ func TestCancel(t *testing.T) {
 	t.Parallel()
 	base, _ := candidate(t, 0)
 	ctx, cancel := context.WithCancel(t.Context())
-	_, err := Perplexity(ctx, []Candidate{base}, textOf(base, 2), Options{Window: window, OnProgress: func(int64, int64) { cancel() }})
+	_, err := perplexityOn(ctx, []Candidate{base}, textOf(base, 2), Options{Window: window, OnProgress: func(int64, int64) { cancel() }})
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("%v, want context.Canceled", err)
 	}
@@ -232,7 +247,7 @@ func TestProgressRises(t *testing.T) {
 	t.Parallel()
 	base, _ := candidate(t, 0)
 	last := int64(0)
-	_, err := Compare(t.Context(), base, []Candidate{base}, textOf(base, 4), Options{Window: window, HiddenBytes: 1, OnProgress: func(done, total int64) {
+	_, err := compareOn(t.Context(), base, []Candidate{base}, textOf(base, 4), Options{Window: window, HiddenBytes: 1, OnProgress: func(done, total int64) {
 		if done < last || done > total {
 			t.Errorf("%d of %d after %d", done, total, last)
 		}
@@ -247,11 +262,11 @@ func TestProgressRises(t *testing.T) {
 func TestJSONKeys(t *testing.T) {
 	t.Parallel()
 	base, _ := candidate(t, 0)
-	alone, err := Perplexity(t.Context(), []Candidate{base}, textOf(base, 2), Options{Window: window})
+	alone, err := perplexityOn(t.Context(), []Candidate{base}, textOf(base, 2), Options{Window: window})
 	if err != nil {
 		t.Fatal(err)
 	}
-	paired, err := Compare(t.Context(), base, []Candidate{base}, textOf(base, 10), Options{Window: window})
+	paired, err := compareOn(t.Context(), base, []Candidate{base}, textOf(base, 10), Options{Window: window})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -279,14 +294,15 @@ func TestProtocolLine(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
 		window, context int
+		bos             bool
 		o               Options
 		want            []string
 	}{
-		{2048, 8192, Options{BOS: true}, []string{"windows of 2048", "min(2048, trained context 8192)", "one BOS", "all windows", "2047 next tokens"}},
-		{512, 512, Options{Windows: 20}, []string{"windows of 512 tokens (min(2048, trained context 512))", "no BOS", "the first 20"}},
-		{256, 8192, Options{}, []string{"windows of 256 tokens (chosen; the protocol has min(2048"}},
+		{2048, 8192, true, Options{}, []string{"windows of 2048", "min(2048, trained context 8192)", "one BOS", "all windows", "2047 next tokens"}},
+		{512, 512, false, Options{Windows: 20}, []string{"windows of 512 tokens (min(2048, trained context 512))", "no BOS", "the first 20"}},
+		{256, 8192, false, Options{}, []string{"windows of 256 tokens (chosen; the protocol has min(2048"}},
 	} {
-		got := protocol(tc.window, tc.context, tc.o)
+		got := protocol(tc.window, tc.context, tc.bos, tc.o)
 		for _, part := range tc.want {
 			if !strings.Contains(got, part) {
 				t.Errorf("%q does not say %q", got, part)

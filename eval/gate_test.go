@@ -16,7 +16,7 @@ func at(v float64) *float64 { return &v }
 // gated is a report whose ratio is 1.05, its interval 1.02 .. 1.08.
 func gated(text string) Report {
 	return Report{
-		Result: Result{Text: text, Windows: 20, Perplexity: 10.5},
+		Result: Result{Text: text, Arithmetic: "lut", Windows: 20, Perplexity: 10.5},
 		Comparison: &Comparison{
 			Base: &Result{Perplexity: 10}, KLMean: 0.25, KLP999: 2, Top1Agreement: 0.75,
 			LnPPLRatio: math.Log(1.05), CI95: &[2]float64{math.Log(1.02), math.Log(1.08)},
@@ -55,7 +55,7 @@ func TestVerdicts(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			got, err := Gate([]recipe.Budget{tc.budget}, []Report{tc.report}, 1000)
+			got, err := Gate([]recipe.Budget{tc.budget}, Measured{Model: "out", Bytes: 1000, Reports: []Report{tc.report}}, nil)
 			if err != nil || len(got) != 1 {
 				t.Fatalf("%v, %v", got, err)
 			}
@@ -64,7 +64,13 @@ func TestVerdicts(t *testing.T) {
 			if v.Bound != nil {
 				compared = *v.Bound
 			}
-			if v.OK != tc.ok || !alike(float64(v.Margin), tc.margin) || !alike(float64(compared), tc.compare) || !strings.Contains(v.Reason, tc.reason) || tc.reason == "" && v.Reason != "" {
+			want := Fail
+			if tc.ok {
+				want = Pass
+			} else if tc.reason != "" {
+				want = NotComparable
+			}
+			if v.OK != tc.ok || v.Status != want || v.Model != "out" || !alike(float64(v.Margin), tc.margin) || !alike(float64(compared), tc.compare) || !strings.Contains(v.Reason, tc.reason) || tc.reason == "" && v.Reason != "" {
 				t.Errorf("%+v", v)
 			}
 			if tc.budget.Confidence && tc.reason == "" && v.Bound == nil {
@@ -87,7 +93,7 @@ func TestVerdictsKeepTheOrderOfTheFile(t *testing.T) {
 	t.Parallel()
 	got, err := Gate([]recipe.Budget{
 		{Metric: recipe.KLMean, Max: at(1), Text: "b"}, {Metric: recipe.Bytes, Max: at(1)}, {Metric: recipe.Perplexity, Max: at(1)},
-	}, []Report{gated("a"), gated("b")}, 1)
+	}, Measured{Bytes: 1, Reports: []Report{gated("a"), gated("b")}}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,28 +104,58 @@ func TestVerdictsKeepTheOrderOfTheFile(t *testing.T) {
 	if s := strings.Join(order, ","); s != "kl_mean b,bytes ,perplexity a,perplexity b" {
 		t.Error(s)
 	}
-	if n := Exceeded(got); n != 2 {
+	if n := Count(got, Fail); n != 2 {
 		t.Errorf("%d exceeded", n)
 	}
 }
 
-func TestGateRefusesWhatWasNotEvaluated(t *testing.T) {
+// What was not measured is told apart from what is exceeded.
+func TestGateTellsWhatIsMissing(t *testing.T) {
+	t.Parallel()
+	percent := &recipe.Change{Amount: 1, Percent: true}
+	baseline := &recipe.Baseline{Bytes: 1000, Texts: []recipe.BaselineText{{Text: "b", KLMean: at(0.1)}}}
+	for _, tc := range []struct {
+		name     string
+		budget   recipe.Budget
+		reports  []Report
+		baseline *recipe.Baseline
+		want     string
+	}{
+		{"another text", recipe.Budget{Metric: recipe.KLMean, Max: at(1), Text: "b"}, []Report{gated("a")}, nil, "not evaluated"},
+		{"no text at all", recipe.Budget{Metric: recipe.KLMean, Max: at(1)}, nil, nil, "not evaluated"},
+		{"a text the baseline lacks", recipe.Budget{Metric: recipe.KLMean, MaxIncrease: percent}, []Report{gated("a")}, baseline, "baseline"},
+		{"no baseline", recipe.Budget{Metric: recipe.Bytes, MaxIncrease: percent}, nil, nil, "baseline"},
+	} {
+		v, err := Gate([]recipe.Budget{tc.budget}, Measured{Bytes: 1000, Reports: tc.reports}, tc.baseline)
+		if err != nil || len(v) != 1 || v[0].OK || v[0].Status != NotComparable || !strings.Contains(v[0].Reason, tc.want) {
+			t.Errorf("%s: %+v, %v", tc.name, v, err)
+			continue
+		}
+		var suites junitSuites
+		if err := xml.Unmarshal(GateJUnit(v), &suites); err != nil {
+			t.Fatal(err)
+		}
+		s := suites.Suites[0]
+		if s.Failures != 0 || s.Errors != 1 || s.Cases[0].Error == nil || s.Cases[0].Failure != nil || !strings.Contains(s.Cases[0].Error.Message, tc.want) {
+			t.Errorf("%s: %+v", tc.name, s)
+		}
+		for form, got := range map[string]string{"text": GateText(v), "Markdown": GateMarkdown("m", v)} {
+			if !strings.Contains(got, "NOT COMPARABLE") || !strings.Contains(got, tc.want) || strings.Contains(got, "FAIL") {
+				t.Errorf("%s as %s:\n%s", tc.name, form, got)
+			}
+		}
+		if got := GateMarkdown("m", v); !strings.HasPrefix(got, "**Accuracy gate: failed** (m, 0 of 1 budgets exceeded, 1 not comparable)") {
+			t.Error(got)
+		}
+	}
+}
+
+func TestGateWithoutABase(t *testing.T) {
 	t.Parallel()
 	alone := gated("a")
 	alone.Comparison = nil
-	for _, tc := range []struct {
-		name    string
-		budget  recipe.Budget
-		reports []Report
-		want    string
-	}{
-		{"another text", recipe.Budget{Metric: recipe.KLMean, Max: at(1), Text: "b"}, []Report{gated("a")}, "found a, wanted b"},
-		{"no text at all", recipe.Budget{Metric: recipe.KLMean, Max: at(1)}, nil, "found no text"},
-		{"no base", recipe.Budget{Metric: recipe.KLMean, Max: at(1)}, []Report{alone}, "--base"},
-	} {
-		if v, err := Gate([]recipe.Budget{tc.budget}, tc.reports, 1); !errors.Is(err, ErrInput) || !strings.Contains(err.Error(), tc.want) {
-			t.Errorf("%s: %v, %v", tc.name, v, err)
-		}
+	if v, err := Gate([]recipe.Budget{{Metric: recipe.KLMean, Max: at(1)}}, Measured{Reports: []Report{alone}}, nil); !errors.Is(err, ErrInput) || !strings.Contains(err.Error(), "--base") {
+		t.Errorf("%v, %v", v, err)
 	}
 }
 
@@ -127,7 +163,7 @@ func reported(t *testing.T) []Verdict {
 	t.Helper()
 	v, err := Gate([]recipe.Budget{
 		{Metric: recipe.PerplexityRatio, Max: at(1.06), Confidence: true}, {Metric: recipe.Bytes, Max: at(123456789)},
-	}, []Report{gated(`<w>&"|.txt`)}, 123456789)
+	}, Measured{Model: "out", Bytes: 123456789, Reports: []Report{gated(`<w>&"|.txt`)}}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -137,7 +173,7 @@ func reported(t *testing.T) []Verdict {
 func TestJUnitIsReadBack(t *testing.T) {
 	t.Parallel()
 	var got junitSuites
-	if err := xml.Unmarshal(GateJUnit("out", reported(t)), &got); err != nil {
+	if err := xml.Unmarshal(GateJUnit(reported(t)), &got); err != nil {
 		t.Fatal(err)
 	}
 	if len(got.Suites) != 1 || got.XMLName.Local != "testsuites" {

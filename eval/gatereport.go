@@ -1,9 +1,8 @@
 package eval
 
 import (
-	"bytes"
-	"encoding/xml"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -11,13 +10,37 @@ import (
 	"quantize/recipe"
 )
 
+// columns gives the heads of the table and the cells of a line. Those of the
+// model and the baseline are there only where they say something.
+func columns(verdicts []Verdict) (head []string, row func(Verdict) []string) {
+	models, baselines := false, false
+	for _, v := range verdicts {
+		models = models || v.Model != verdicts[0].Model
+		baselines = baselines || v.Allowed != ""
+	}
+	pick := func(model, metric, text, value, baseline, limit, margin string) []string {
+		cells := []string{metric, text, value}
+		if models {
+			cells = append([]string{model}, cells...)
+		}
+		if baselines {
+			cells = append(cells, baseline)
+		}
+		return append(cells, limit, margin)
+	}
+	return pick("model", "metric", "text", "value", "baseline", "limit", "margin"), func(v Verdict) []string {
+		return pick(v.Model, v.Metric.String(), v.Text, v.value(), v.baseline(), v.limit(), v.margin())
+	}
+}
+
 // GateText is the table of verdicts for a terminal, a line each.
 func GateText(verdicts []Verdict) string {
 	var b strings.Builder
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintln(w, "\tmetric\ttext\tvalue\tlimit\tmargin") // a Builder does not fail
+	head, row := columns(verdicts)
+	_, _ = fmt.Fprintln(w, "\t"+strings.Join(head, "\t")) // a Builder does not fail
 	for _, v := range verdicts {
-		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s %s\t%s\n", v.word(), v.Metric, v.Text, v.value(), v.Side, v.number(v.Limit), v.margin())
+		_, _ = fmt.Fprintln(w, v.word()+"\t"+strings.Join(row(v), "\t"))
 	}
 	_ = w.Flush()
 	return b.String()
@@ -27,73 +50,42 @@ func GateText(verdicts []Verdict) string {
 // comment on a pull request.
 func GateMarkdown(model string, verdicts []Verdict) string {
 	var b strings.Builder
-	n, word := Exceeded(verdicts), "passed"
-	if n > 0 {
+	word := "passed"
+	if Count(verdicts, Pass) < len(verdicts) {
 		word = "failed"
 	}
-	fmt.Fprintf(&b, "**Accuracy gate: %s** (%s, %d of %d budgets exceeded)\n\n", word, cell(model), n, len(verdicts))
-	b.WriteString("| | metric | text | value | limit | margin |\n|---|---|---|---:|---:|---:|\n")
+	head, row := columns(verdicts)
+	fmt.Fprintf(&b, "**Accuracy gate: %s** (%s, %s)\n\n| | %s |\n|---|", word, cell(model), GateSummary(verdicts), strings.Join(head, " | "))
+	for _, h := range head {
+		if h == "model" || h == "metric" || h == "text" {
+			b.WriteString("---|")
+		} else {
+			b.WriteString("---:|")
+		}
+	}
+	b.WriteByte('\n')
 	for _, v := range verdicts {
-		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s %s | %s |\n", v.word(), v.Metric, cell(v.Text), v.value(), v.Side, v.number(v.Limit), v.margin())
+		cells := row(v)
+		for i := range cells {
+			cells[i] = cell(cells[i])
+		}
+		fmt.Fprintf(&b, "| %s | %s |\n", v.word(), strings.Join(cells, " | "))
 	}
 	return b.String()
+}
+
+// GateSummary counts what is not OK.
+func GateSummary(verdicts []Verdict) string {
+	s := fmt.Sprintf("%d of %d budgets exceeded", Count(verdicts, Fail), len(verdicts))
+	if n := Count(verdicts, NotComparable); n > 0 {
+		s += fmt.Sprintf(", %d not comparable", n)
+	}
+	return s
 }
 
 // cell keeps a name from ending its cell or its line.
 func cell(s string) string {
 	return strings.NewReplacer(`\`, `\\`, "|", `\|`, "\n", " ", "\r", " ").Replace(s)
-}
-
-// junitSuites and those below are the JUnit format as CI systems read it.
-type junitSuites struct {
-	XMLName xml.Name     `xml:"testsuites"`
-	Suites  []junitSuite `xml:"testsuite"`
-}
-
-type junitSuite struct {
-	Name     string      `xml:"name,attr"`
-	Tests    int         `xml:"tests,attr"`
-	Failures int         `xml:"failures,attr"`
-	Cases    []junitCase `xml:"testcase"`
-}
-
-type junitCase struct {
-	Class   string        `xml:"classname,attr"`
-	Name    string        `xml:"name,attr"`
-	Failure *junitFailure `xml:"failure,omitempty"`
-}
-
-type junitFailure struct {
-	Message string `xml:"message,attr"`
-	Type    string `xml:"type,attr"`
-}
-
-// GateJUnit is the verdict on model as JUnit XML, a test case for each budget.
-func GateJUnit(model string, verdicts []Verdict) []byte {
-	suite := junitSuite{Name: "quantize gate", Tests: len(verdicts), Failures: Exceeded(verdicts)}
-	for _, v := range verdicts {
-		c := junitCase{Class: model, Name: fmt.Sprintf("%s %s %s", v.Metric, v.Side, v.number(v.Limit))}
-		if v.Text != "" {
-			c.Name += " on " + v.Text
-		}
-		if !v.OK {
-			c.Failure = &junitFailure{Type: v.Metric.String(), Message: v.failure()}
-		}
-		suite.Cases = append(suite.Cases, c)
-	}
-	var b bytes.Buffer
-	b.WriteString(xml.Header)
-	enc := xml.NewEncoder(&b)
-	enc.Indent("", "  ")
-	if err := enc.Encode(junitSuites{Suites: []junitSuite{suite}}); err != nil {
-		panic("eval: verdicts do not encode: " + err.Error())
-	}
-	b.WriteByte('\n')
-	return b.Bytes()
-}
-
-func (v Verdict) failure() string {
-	return fmt.Sprintf("value %s, limit %s %s, margin %s", v.value(), v.Side, v.number(v.Limit), v.margin())
 }
 
 // margin is the margin, or why there is none.
@@ -105,10 +97,23 @@ func (v Verdict) margin() string {
 }
 
 func (v Verdict) word() string {
-	if v.OK {
-		return "PASS"
+	return map[Status]string{Pass: "PASS", Fail: "FAIL", NotComparable: "NOT COMPARABLE"}[v.Status]
+}
+
+// limit is the number that was compared with, and how it came about.
+func (v Verdict) limit() string {
+	s := v.Side + " " + v.number(float64(v.Limit))
+	if v.Allowed != "" {
+		s += " (" + v.Allowed + ")"
 	}
-	return "FAIL"
+	return s
+}
+
+func (v Verdict) baseline() string {
+	if v.Baseline == nil {
+		return ""
+	}
+	return v.number(float64(*v.Baseline))
 }
 
 // value is the value and, where another number was compared, that.
@@ -122,6 +127,9 @@ func (v Verdict) value() string {
 
 // number has the digits a reader compares by; bytes are whole.
 func (v Verdict) number(x float64) string {
+	if math.IsNaN(x) {
+		return "unknown"
+	}
 	if v.Metric == recipe.Bytes {
 		return strconv.FormatFloat(x, 'f', -1, 64)
 	}

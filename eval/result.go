@@ -7,8 +7,9 @@ import "math"
 type Result struct {
 	Model           string  `json:"model"`
 	Text            string  `json:"text"`
-	Arithmetic      string  `json:"arithmetic"` // what was multiplied: bf16, lut, exact, weight-only, fp8
-	Window          int     `json:"window"`     // tokens of a window
+	Arithmetic      string  `json:"arithmetic"`          // what was multiplied: bf16, lut, exact, weight-only, fp8
+	Attention       string  `json:"attention,omitempty"` // the plan, or "off" where one was left aside
+	Window          int     `json:"window"`              // tokens of a window
 	Windows         int     `json:"windows"`
 	Tokens          int64   `json:"tokens"` // run through the model: Windows * Window
 	NLL             float64 `json:"nll"`    // mean of the windows' means, in nats
@@ -16,9 +17,11 @@ type Result struct {
 	Seconds         float64 `json:"seconds"` // of loading blocks, forward pass and NLL
 	TokensPerSecond float64 `json:"tokens_per_second"`
 	Protocol        string  `json:"protocol"`
+	Cached          bool    `json:"cached,omitempty"` // a base's: read from the cache; Seconds are of the run that filled it
 }
 
-// Comparison is a candidate against the base on the same positions.
+// Comparison is a candidate against the base on the same positions. The KL
+// divergences are NaN under [Options.WithoutKL], which JSON does not have.
 type Comparison struct {
 	Base          *Result     `json:"base,omitempty"`
 	KLMean        float64     `json:"kl_mean"`   // of KL(base || candidate) per position, in nats
@@ -37,33 +40,43 @@ type Report struct {
 	*Comparison
 }
 
-// reports turns the traces into results.
-func (e *evaluation) reports() []Report {
-	results := make([]Result, len(e.models))
-	for i, m := range e.models {
-		t := &e.traces[i]
-		nll := mean(windowMeans(t.nll, e.window-1))
-		tokens := int64(e.total) * int64(e.window)
-		results[i] = Result{
-			Model: m.Name, Text: e.o.Text, Arithmetic: m.Arithmetic,
-			Window: e.window, Windows: e.total, Tokens: tokens,
-			NLL: nll, Perplexity: math.Exp(nll),
-			Seconds: t.spent.Seconds(), TokensPerSecond: float64(tokens) / max(t.spent.Seconds(), 1e-9),
-			Protocol: protocol(e.window, m.Model.Config.MaxPositions, e.o),
+// reports turns the traces into results, of each text for each candidate.
+func (e *evaluation) reports() [][]Report {
+	all := make([][]Report, len(e.texts))
+	for t, text := range e.texts {
+		results := make([]Result, len(e.models))
+		for i := range e.models {
+			results[i] = e.result(i, text)
+		}
+		if !e.paired {
+			for _, r := range results {
+				all[t] = append(all[t], Report{Result: r})
+			}
+			continue
+		}
+		for i := range results[1:] {
+			c := compare(&text.traces[0], &text.traces[i+1], e.window-1)
+			c.Base = &results[0]
+			all[t] = append(all[t], Report{Result: results[i+1], Comparison: &c})
 		}
 	}
-	if !e.paired {
-		reports := make([]Report, len(results))
-		for i, r := range results {
-			reports[i] = Report{Result: r}
-		}
-		return reports
+	return all
+}
+
+// result is that of model i on a text.
+func (e *evaluation) result(i int, text *textRun) Result {
+	m, t := e.models[i], &text.traces[i]
+	nll := mean(windowMeans(t.nll, e.window-1))
+	tokens := int64(text.windows) * int64(e.window)
+	r := Result{
+		Model: m.Name, Text: text.Name, Arithmetic: m.Arithmetic, Attention: m.Attention,
+		Window: e.window, Windows: text.windows, Tokens: tokens,
+		NLL: nll, Perplexity: math.Exp(nll), Seconds: t.spent.Seconds(),
+		Protocol: protocol(e.window, m.Model.Config.MaxPositions, text.BOS, e.o),
 	}
-	var reports []Report
-	for i := range results[1:] {
-		c := compare(&e.traces[0], &e.traces[i+1], e.window-1)
-		c.Base = &results[0]
-		reports = append(reports, Report{Result: results[i+1], Comparison: &c})
+	if i == 0 && text.record != nil {
+		r.Cached, r.Seconds = true, text.record.seconds
 	}
-	return reports
+	r.TokensPerSecond = float64(tokens) / max(r.Seconds, 1e-9)
+	return r
 }

@@ -1,6 +1,9 @@
 package eval
 
-import "slices"
+import (
+	"math"
+	"slices"
+)
 
 // windowMeans returns the mean of each run of positions values.
 func windowMeans(values []float64, positions int) []float64 {
@@ -60,12 +63,14 @@ func compare(base, candidate *trace, positions int) Comparison {
 		ratios[i] = (w.candidate - w.base) / float64(w.tokens)
 	}
 	p := pairUp(windows)
-	kl := slices.Clone(candidate.kl)
-	slices.Sort(kl)
+	klMean, klMedian, klP999 := math.NaN(), math.NaN(), math.NaN()
+	if kl := slices.Sorted(slices.Values(candidate.kl)); len(kl) > 0 {
+		klMean, klMedian, klP999 = mean(candidate.kl), quantile(kl, 0.5), quantile(kl, 0.999)
+	}
 	return Comparison{
-		KLMean:        mean(candidate.kl),
-		KLMedian:      quantile(kl, 0.5),
-		KLP999:        quantile(kl, 0.999),
+		KLMean:        klMean,
+		KLMedian:      klMedian,
+		KLP999:        klP999,
 		Top1Agreement: float64(same) / float64(len(base.top)),
 		LnPPLRatio:    p.ratio,
 		CI95:          p.student(),

@@ -8,7 +8,7 @@ import (
 )
 
 // cut makes the windows of the protocol.
-func cut(models []Candidate, tokens []int32, o Options) ([][]int32, int, error) {
+func cut(models []Candidate, text Text, o Options) ([][]int32, int, error) {
 	if len(models) == 0 {
 		return nil, 0, &fault.Error{Err: ErrInput, Found: "no model", Wanted: "at least one"}
 	}
@@ -22,7 +22,7 @@ func cut(models []Candidate, tokens []int32, o Options) ([][]int32, int, error) 
 			}
 		}
 	}
-	size := o.Window
+	tokens, size := text.Tokens, o.Window
 	if size == 0 {
 		size = min(MaxWindow, context)
 	}
@@ -35,13 +35,13 @@ func cut(models []Candidate, tokens []int32, o Options) ([][]int32, int, error) 
 	n := len(tokens) / size
 	if n == 0 {
 		return nil, 0, &fault.Error{
-			Err: ErrInput, Where: o.Text, Found: fmt.Sprintf("%d tokens", len(tokens)),
+			Err: ErrInput, Where: text.Name, Found: fmt.Sprintf("%d tokens", len(tokens)),
 			Wanted: fmt.Sprintf("at least one window of %d", size), Hint: "give more text or a smaller --window",
 		}
 	}
 	if o.Windows < 0 || o.Windows > n {
 		return nil, 0, &fault.Error{
-			Err: ErrInput, Where: o.Text, Found: fmt.Sprintf("%d windows of %d tokens", n, size),
+			Err: ErrInput, Where: text.Name, Found: fmt.Sprintf("%d windows of %d tokens", n, size),
 			Wanted: fmt.Sprintf("%d", o.Windows), Hint: "leave --windows out for all of them",
 		}
 	}
@@ -51,7 +51,7 @@ func cut(models []Candidate, tokens []int32, o Options) ([][]int32, int, error) 
 	for i, t := range tokens[:n*size] {
 		if t < 0 || int(t) >= vocab {
 			return nil, 0, &fault.Error{
-				Err: ErrInput, Where: fmt.Sprintf("%s: token %d", o.Text, i), Found: fmt.Sprintf("id %d", t),
+				Err: ErrInput, Where: fmt.Sprintf("%s: token %d", text.Name, i), Found: fmt.Sprintf("id %d", t),
 				Wanted: fmt.Sprintf("an id below the vocabulary, %d", vocab), Hint: "does the tokenizer belong to this model?",
 			}
 		}
@@ -60,9 +60,9 @@ func cut(models []Candidate, tokens []int32, o Options) ([][]int32, int, error) 
 }
 
 // protocol says how the number beside it was made.
-func protocol(window, context int, o Options) string {
+func protocol(window, context int, hasBOS bool, o Options) string {
 	bos := "no BOS"
-	if o.BOS {
+	if hasBOS {
 		bos = "one BOS"
 	}
 	part := "all windows"

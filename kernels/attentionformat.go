@@ -8,41 +8,16 @@ import (
 	"quantize/packer"
 )
 
-// AttentionMode is what queries and keys are multiplied in. In every mode but
-// [AttentionBF16] probabilities and values are E4M3.
-type AttentionMode uint8
+// AttentionMode is what queries and keys are multiplied in: plans in a checkpoint name it.
+type AttentionMode = packer.AttentionMode
 
+// The modes.
 const (
-	// AttentionBF16 rounds nothing: operands are multiplied as they are.
-	AttentionBF16 AttentionMode = iota
-	// AttentionFP8 multiplies E4M3 by E4M3.
-	AttentionFP8
-	// AttentionInt8 multiplies INT8 by INT8, codes -127..127.
-	AttentionInt8
-	// AttentionInt4 multiplies INT4 by INT4, codes -7..7.
-	AttentionInt4
+	AttentionBF16 = packer.AttentionBF16
+	AttentionFP8  = packer.AttentionFP8
+	AttentionInt8 = packer.AttentionInt8
+	AttentionInt4 = packer.AttentionInt4
 )
-
-var attentionModeNames = []string{"bf16", "fp8", "int8-qk", "int4-qk"}
-
-// String returns the name used in attention plans: "bf16", "fp8", "int8-qk" or
-// "int4-qk".
-func (m AttentionMode) String() string {
-	if int(m) >= len(attentionModeNames) {
-		return "unknown"
-	}
-	return attentionModeNames[m]
-}
-
-// MarshalText writes the plan's name.
-func (m AttentionMode) MarshalText() ([]byte, error) {
-	return textOf("attention mode", attentionModeNames, m)
-}
-
-// UnmarshalText reads the plan's name.
-func (m *AttentionMode) UnmarshalText(text []byte) error {
-	return parseText(m, "attention mode", attentionModeNames, text)
-}
 
 // Granularity says which tokens of a head share the scale of their query or key
 // codes: [AttentionFormat.QueryGroup], [AttentionFormat.KeyGroup].
@@ -106,7 +81,7 @@ func (f AttentionFormat) Validate(headDim int) error {
 		return &fault.Error{Err: packer.ErrOption, Where: "attention format", Found: found, Wanted: wanted}
 	}
 	switch {
-	case int(f.Mode) >= len(attentionModeNames):
+	case !f.Mode.Known():
 		return bad(fmt.Sprintf("mode %d", f.Mode), "bf16, fp8, int8-qk or int4-qk")
 	case int(f.Granularity) >= len(granularityNames):
 		return bad(fmt.Sprintf("granularity %d", f.Granularity), "block, warp or thread")

@@ -67,11 +67,16 @@ func (b *Block) attend(x tensor.Matrix, observe Observer) {
 	if cache := b.model.runtime.Cache; cache != nil {
 		cache(b.Layer, s.q, s.k, s.v)
 	}
-	b.model.compute.Attend(s.attended, s.q, s.k, s.v, Attention{
+	a := Attention{
 		Heads: c.Heads, KVHeads: c.KVHeads, HeadDim: c.HeadDim,
 		Scale:  float32(1 / math.Sqrt(float64(c.HeadDim))),
 		Window: c.Window(b.Layer),
-	})
+	}
+	if attend := b.model.runtime.Attend; attend != nil {
+		attend(b.Layer, s.attended, s.q, s.k, s.v, a)
+		return
+	}
+	b.model.compute.Attend(s.attended, s.q, s.k, s.v, a)
 }
 
 func (b *Block) mlp(x tensor.Matrix, observe Observer) {

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"quantize/checkpoint"
+	"quantize/internal/alloc"
 	"quantize/model"
 	"quantize/model/modeltest"
 	"quantize/tensor"
@@ -238,7 +239,11 @@ func FuzzParseConfig(f *testing.F) {
 	f.Add([]byte(`{"architectures": null, "model_type": 3}`))
 	f.Add([]byte(`null`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		c, err := model.ParseConfig(data)
+		var c *model.Config
+		var err error
+		if over := alloc.Check(len(data), func() { c, err = model.ParseConfig(data) }); over != nil {
+			t.Fatal(over)
+		}
 		if err != nil {
 			if !errors.Is(err, model.ErrConfig) {
 				t.Fatalf("untyped error %v", err)

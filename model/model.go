@@ -23,13 +23,16 @@ type Model struct {
 }
 
 // Runtime is what a target does between the linears beside the model's own
-// arithmetic. The zero value does nothing. Both functions change their
-// arguments in place and are called for one window at a time.
+// arithmetic. The zero value does nothing. The functions are called for one window at
+// a time; Cache and DownIn change their arguments in place.
 type Runtime struct {
 	// Cache rounds keys and values, rotary embedding applied, to what the cache
 	// keeps of them, and queries where the kernel rounds them. q is
 	// (M, Heads*HeadDim), k and v are (M, KVHeads*HeadDim).
 	Cache func(layer int, q, k, v tensor.Matrix)
+	// Attend is Compute.Attend by layer, of what Cache has left; nil: the model's
+	// Compute attends.
+	Attend func(layer int, dst, q, k, v tensor.Matrix, a Attention)
 	// DownIn rotates the input (M, Intermediate) of down (methods.md 3.4, R4), or of
 	// every expert's down.
 	DownIn func(x tensor.Matrix)
@@ -141,12 +144,21 @@ func (m *Model) vector(name string, n int) ([]float32, error) {
 // Embed returns the embeddings (len(window), Hidden) of each window. The matrix
 // is read in slices; only the rows of these tokens are kept.
 func (m *Model) Embed(windows [][]int32) ([]tensor.Matrix, error) {
+	h, err := m.EmbedIn(windows, Buffer{})
+	if err != nil {
+		return nil, err
+	}
+	return h.memory, nil
+}
+
+// EmbedIn is Embed with bounded memory. The caller closes the result.
+func (m *Model) EmbedIn(windows [][]int32, b Buffer) (_ *Hidden, err error) {
 	c := m.Config
-	hidden := make([]tensor.Matrix, len(windows))
+	rows := make([]int, len(windows))
 	type place struct{ window, row int }
 	bySlice := make([][]place, (c.Vocab+sliceRows-1)/sliceRows)
 	for w, tokens := range windows {
-		hidden[w] = tensor.NewMatrix(len(tokens), c.Hidden)
+		rows[w] = len(tokens)
 		for i, t := range tokens {
 			if t < 0 || int(t) >= c.Vocab {
 				return nil, &fault.Error{
@@ -159,20 +171,27 @@ func (m *Model) Embed(windows [][]int32) ([]tensor.Matrix, error) {
 			bySlice[s] = append(bySlice[s], place{w, i})
 		}
 	}
+	h, err := NewHidden(rows, c.Hidden, b)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			_ = h.Close() // the first error says more
+		}
+	}()
 	name := c.Arch.Embedding + ".weight"
-	err := eachRows(m.source, name, c.Vocab, sliceRows, func(from int, rows tensor.Matrix) error {
+	return h, eachRows(m.source, name, c.Vocab, sliceRows, func(from int, rows tensor.Matrix) error {
 		if rows.Cols != c.Hidden {
 			return shapeFault(name, []int{c.Vocab, rows.Cols}, []int{c.Vocab, c.Hidden})
 		}
 		for _, p := range bySlice[from/sliceRows] {
-			copy(hidden[p.window].Row(p.row), rows.Row(int(windows[p.window][p.row])-from))
+			if err := h.setRow(p.window, p.row, rows.Row(int(windows[p.window][p.row])-from)); err != nil {
+				return err
+			}
 		}
 		return nil
 	})
-	if err != nil {
-		return nil, err
-	}
-	return hidden, nil
 }
 
 // FinalNorm applies the norm before the head to each matrix in place.

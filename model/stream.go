@@ -22,25 +22,27 @@ type StreamOptions struct {
 // Stream returns is not the caller's: Observe and OnBlock leave it alone. A
 // cancelled context stops it between two windows with the context's error.
 func (m *Model) Stream(ctx context.Context, windows [][]int32, o StreamOptions) ([]tensor.Matrix, error) {
-	hidden, err := m.Embed(windows)
+	hidden, err := m.EmbedIn(windows, Buffer{})
 	if err != nil {
 		return nil, err
 	}
-	if err := m.streamBlocks(ctx, hidden, o); err != nil {
+	if err := m.Blocks(ctx, hidden, 0, o, nil); err != nil {
 		return nil, err
 	}
-	if err := m.FinalNorm(hidden); err != nil {
+	if err := m.FinalNorm(hidden.memory); err != nil {
 		return nil, err
 	}
-	return hidden, nil
+	return hidden.memory, nil
 }
 
-// streamBlocks runs the hidden states through every block.
-func (m *Model) streamBlocks(ctx context.Context, hidden []tensor.Matrix, o StreamOptions) error {
-	next, stop := m.loadAhead()
+// Blocks runs the hidden states, which are the input of block from, through it
+// and all blocks after it, as Stream does. After OnBlock, after takes the output
+// of each, unless it is nil; an error of it ends the run.
+func (m *Model) Blocks(ctx context.Context, hidden *Hidden, from int, o StreamOptions, after func(done int) error) error {
+	next, stop := m.loadAhead(from)
 	defer stop()
 	var shared buffers
-	for layer := range m.Config.Layers {
+	for layer := from; layer < m.Config.Layers; layer++ {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -49,14 +51,26 @@ func (m *Model) streamBlocks(ctx context.Context, hidden []tensor.Matrix, o Stre
 			return l.err
 		}
 		l.block.buffers = &shared
-		for _, x := range hidden {
+		for i := range hidden.Len() {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
+			x, err := hidden.Get(i)
+			if err != nil {
+				return err
+			}
 			l.block.Forward(x, o.Observe)
+			if err := hidden.Put(i, x); err != nil {
+				return err
+			}
 		}
 		if o.OnBlock != nil {
 			o.OnBlock(layer+1, m.Config.Layers)
+		}
+		if after != nil {
+			if err := after(layer + 1); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -68,13 +82,13 @@ type loadedBlock struct {
 	err   error
 }
 
-// loadAhead loads the blocks in order, each while the one before is in use, up
+// loadAhead loads the blocks in order from one on, each while the one before is in use, up
 // to the first error. stop ends it and waits for the load that is under way.
-func (m *Model) loadAhead() (next <-chan loadedBlock, stop func()) {
+func (m *Model) loadAhead(from int) (next <-chan loadedBlock, stop func()) {
 	blocks, stopped, ended := make(chan loadedBlock), make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
-		for layer := range m.Config.Layers {
+		for layer := from; layer < m.Config.Layers; layer++ {
 			b, err := m.Block(layer)
 			select {
 			case blocks <- loadedBlock{b, err}:

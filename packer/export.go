@@ -38,8 +38,19 @@ type ExportOptions struct {
 	// Calibration is for the manifest; nil: no text was read.
 	Calibration *Calibration
 
-	Private    string                                // why no runtime but this program's own may run the result; "": others may
-	Files      map[string][]byte                     // further files of the output, by path
+	// Journal keeps finished blocks and gives back those of an earlier run of the
+	// same inputs, among them Sources, the hashes of all tensors of the source; nil:
+	// a run that dies starts over. Restored is told of blocks that Quantize will
+	// not see, in their place, with a way to read their weights; it may be nil.
+	Journal  *checkpoint.Journal
+	Sources  map[string]string
+	Restored func(layer int, weights func() (map[string]Weight, error))
+
+	Private string            // why no runtime but this program's own may run the result; "": others may
+	Files   map[string][]byte // further files of the output, by path
+	// Finish makes further files from the output, tensors and configuration, before it is
+	// committed; those of the same path take the place of Files. nil: there are none.
+	Finish     func(ctx context.Context, written *checkpoint.Reader) (map[string][]byte, error)
 	Notes      []string                              // for the user and the manifest, before Export's own
 	Recipe     string                                // its text, for the manifest
 	Tool       string                                // the program's name and version, for the manifest
@@ -55,6 +66,7 @@ type Report struct {
 	Layers   []Layer  // in order of computation
 	Ignored  []string // linears that stay as they are
 	Notes    []string // for the user: fallbacks, which runtimes load the result
+	Restored int      // blocks that were taken from the journal
 	BytesIn  int64    // tensor data of the source
 	BytesOut int64    // tensor data written
 }
@@ -78,11 +90,11 @@ func Export(ctx context.Context, r *checkpoint.Reader, out string, o ExportOptio
 			_ = w.Abort() // the first error is the one to tell
 		}
 	}()
-	e := &exporter{plan: p, options: &o, reader: r, writer: w}
+	e := &exporter{plan: p, options: &o, reader: r, writer: w, kept: make(chan struct{})}
 	if err := e.run(ctx); err != nil {
 		return nil, err
 	}
-	if err := e.files(); err != nil {
+	if err := e.files(ctx); err != nil {
 		return nil, err
 	}
 	if err := ctx.Err(); err != nil {
@@ -102,10 +114,13 @@ type exporter struct {
 	writer  *checkpoint.Writer
 	sources map[string]string // hashes of the replaced tensors
 	layers  []Layer
+
+	restored int           // blocks
+	kept     chan struct{} // one for each block that the journal was given
 }
 
 // files writes everything that is not a tensor.
-func (e *exporter) files() error {
+func (e *exporter) files(ctx context.Context) error {
 	p := e.plan
 	hashes := map[string]string{}
 	write := func(rel string, data []byte) error {
@@ -123,6 +138,9 @@ func (e *exporter) files() error {
 		if err := write(rel, data); err != nil {
 			return err
 		}
+	}
+	if err := e.finish(ctx); err != nil {
+		return err
 	}
 	for _, rel := range slices.Sorted(maps.Keys(e.options.Files)) {
 		if err := write(rel, e.options.Files[rel]); err != nil {
@@ -156,11 +174,39 @@ func (e *exporter) files() error {
 			return err
 		}
 	}
+	for name, sum := range m.Sources {
+		if err := e.checkSource(name, sum); err != nil {
+			return err
+		}
+	}
 	data, err := m.encode()
 	if err != nil {
 		return err
 	}
 	return e.writer.File(ManifestPath, data)
+}
+
+// finish adds the files that are made from the output.
+func (e *exporter) finish(ctx context.Context) error {
+	if e.options.Finish == nil {
+		return nil
+	}
+	written, err := e.writer.Written()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = written.Close() }() // only read
+	files, err := e.options.Finish(ctx, written)
+	if err != nil {
+		return err
+	}
+	all := maps.Clone(e.options.Files)
+	if all == nil {
+		all = map[string][]byte{}
+	}
+	maps.Copy(all, files)
+	e.options.Files = all
+	return nil
 }
 
 // hashFile is the SHA-256 of a file, in hex.
@@ -209,7 +255,7 @@ func (e *exporter) hashSources(sums map[string]string) error {
 }
 
 func (e *exporter) report() *Report {
-	rep := &Report{Scheme: e.plan.scheme, Group: e.plan.group, Grid: e.plan.grid, Layers: e.layers, Ignored: e.plan.ignore, Notes: e.plan.notes}
+	rep := &Report{Scheme: e.plan.scheme, Group: e.plan.group, Grid: e.plan.grid, Layers: e.layers, Ignored: e.plan.ignore, Notes: e.plan.notes, Restored: e.restored}
 	for _, name := range e.reader.Names() {
 		if info, err := e.reader.Info(name); err == nil {
 			rep.BytesIn += info.Bytes()

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io/fs"
 	"maps"
 	"math"
 	"os"
@@ -142,6 +143,63 @@ func TestExportSomeLinears(t *testing.T) {
 	demandOK(t, out)
 	if len(rep.Layers) != 6 || len(rep.Ignored) != 9 || !slices.Contains(rep.Ignored, "lm_head") {
 		t.Errorf("%d layers, ignored %v", len(rep.Layers), rep.Ignored)
+	}
+}
+
+// Finish sees the rounded weights and the configuration, and its files are part of the
+// output, in the place of those of the same path; its error leaves no output.
+func TestExportFinish(t *testing.T) {
+	r := open(t, tiny(t, 128, 128, true).write(t))
+	o := options(t, r, W4A8)
+	sidecar := func(mode AttentionMode, layers int) []byte {
+		data, err := EncodeSidecar(&Sidecar{Plan: &AttentionPlan{Layers: slices.Repeat([]PlannedLayer{{Mode: mode}}, layers)}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return data
+	}
+	o.Files = map[string][]byte{SidecarPath: sidecar(AttentionBF16, 2), "note.txt": []byte("kept")}
+	o.Finish = func(_ context.Context, written *checkpoint.Reader) (map[string][]byte, error) {
+		q, err := ParseQuantizationConfig(written.ConfigJSON())
+		if err != nil {
+			return nil, err
+		}
+		if _, err := ReadWeight(written, "model.layers.0.mlp.up_proj", q); err != nil {
+			return nil, err
+		}
+		return map[string][]byte{SidecarPath: sidecar(AttentionInt8, 2)}, nil
+	}
+	out := filepath.Join(t.TempDir(), "out")
+	if _, err := Export(context.Background(), r, out, o); err != nil {
+		t.Fatal(err)
+	}
+	demandOK(t, out)
+	s, err := ReadSidecar(out)
+	if err != nil || s.Plan.Layers[1].Mode != AttentionInt8 || snapshot(t, out)["note.txt"] != "kept" {
+		t.Errorf("%+v, %v", s, err)
+	}
+
+	// A plan of another model is a fault of the checkpoint.
+	o.Finish = func(context.Context, *checkpoint.Reader) (map[string][]byte, error) {
+		return map[string][]byte{SidecarPath: sidecar(AttentionFP8, 3)}, nil
+	}
+	longer := filepath.Join(t.TempDir(), "out")
+	if _, err := Export(context.Background(), r, longer, o); err != nil {
+		t.Fatal(err)
+	}
+	v := mustVerify(t, longer)
+	if i := slices.IndexFunc(v.Checks, func(c Check) bool { return !c.OK }); i < 0 || v.Checks[i].Item != ItemAttention || !strings.Contains(v.Checks[i].Detail, "3 layers, wanted 2") {
+		t.Errorf("%+v", v.Checks)
+	}
+
+	failed := errors.New("no plan")
+	o.Finish = func(context.Context, *checkpoint.Reader) (map[string][]byte, error) { return nil, failed }
+	none := filepath.Join(t.TempDir(), "out")
+	if _, err := Export(context.Background(), r, none, o); !errors.Is(err, failed) {
+		t.Errorf("error %v", err)
+	}
+	if _, err := os.Stat(none); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("an output all the same: %v", err)
 	}
 }
 

@@ -2,8 +2,11 @@ package packer
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
 	"io"
 
+	"quantize/checkpoint"
 	"quantize/model"
 	"quantize/tensor"
 )
@@ -43,22 +46,14 @@ func (f *foldedTensors) before(linear string) []model.Expected {
 
 func (f *foldedTensors) rest() []model.Expected { return f.left }
 
-// writeFolded writes transformed tensors of blocks in their stored dtype.
-func (e *exporter) writeFolded(list []model.Expected) error {
-	for _, t := range list {
-		m, err := e.options.Folded.Matrix(t.Name)
-		if err != nil {
-			return err
-		}
-		data := make([]byte, t.Bytes())
-		if err := tensor.Encode(data, m.Data, t.DType); err != nil {
-			return err
-		}
-		if err := e.writer.Add(t.Name, data); err != nil {
-			return err
-		}
+// encodeFolded gives a transformed tensor in its stored dtype.
+func (e *exporter) encodeFolded(t model.Expected) (stored, error) {
+	m, err := e.options.Folded.Matrix(t.Name)
+	if err != nil {
+		return stored{}, err
 	}
-	return nil
+	s := stored{t.Name, make([]byte, t.Bytes())}
+	return s, tensor.Encode(s.data, m.Data, t.DType)
 }
 
 // writeEnds writes the transformed embedding, final norm and head, a slice of
@@ -69,12 +64,16 @@ func (e *exporter) writeEnds() error {
 			continue
 		}
 		if t.Kind == model.KindNorm {
-			if err := e.writeFolded([]model.Expected{t}); err != nil {
+			s, err := e.encodeFolded(t)
+			if err == nil {
+				err = e.writer.Add(s.name, s.data)
+			}
+			if err != nil {
 				return err
 			}
 			continue
 		}
-		if err := e.writer.AddFrom(t.Name, &foldedRows{source: e.options.Folded, tensor: t}); err != nil {
+		if err := e.writer.AddFrom(t.Name, &foldedRows{source: e.options.Folded, tensor: t, journal: e.options.Journal}); err != nil {
 			return err
 		}
 	}
@@ -83,10 +82,11 @@ func (e *exporter) writeEnds() error {
 
 // foldedRows reads the encoded rows of a transformed embedding or head.
 type foldedRows struct {
-	source *model.Folded
-	tensor model.Expected
-	at     int // the next row
-	data   bytes.Reader
+	source  *model.Folded
+	tensor  model.Expected
+	journal *checkpoint.Journal
+	at      int // the next row
+	data    bytes.Reader
 }
 
 func (f *foldedRows) Read(p []byte) (int, error) {
@@ -96,12 +96,8 @@ func (f *foldedRows) Read(p []byte) (int, error) {
 			return 0, io.EOF
 		}
 		to := min(rows, f.at+max(1, foldedSlice/cols))
-		m, err := f.source.Rows(f.tensor.Name, f.at, to)
+		data, err := f.slice(to)
 		if err != nil {
-			return 0, err
-		}
-		data := make([]byte, f.tensor.Bytes()/int64(rows)*int64(to-f.at))
-		if err := tensor.Encode(data, m.Data, f.tensor.DType); err != nil {
 			return 0, err
 		}
 		f.data.Reset(data)
@@ -109,3 +105,24 @@ func (f *foldedRows) Read(p []byte) (int, error) {
 	}
 	return f.data.Read(p)
 }
+
+// slice gives the rows up to one, from the journal where an earlier run has made
+// them: a dense rotation of a large vocabulary takes as long as many blocks.
+func (f *foldedRows) slice(to int) ([]byte, error) {
+	key := fmt.Sprintf("%s.%06d", f.tensor.Name, f.at)
+	if p := f.journal.Load(key); p != nil {
+		data, err := p.Bytes(rowsSection)
+		return data, errors.Join(err, p.Close())
+	}
+	m, err := f.source.Rows(f.tensor.Name, f.at, to)
+	if err != nil {
+		return nil, err
+	}
+	data := make([]byte, f.tensor.Bytes()/int64(f.tensor.Shape[0])*int64(to-f.at))
+	if err := tensor.Encode(data, m.Data, f.tensor.DType); err != nil {
+		return nil, err
+	}
+	return data, f.journal.Store(key, checkpoint.SectionOf(rowsSection, data))
+}
+
+const rowsSection = "rows"

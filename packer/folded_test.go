@@ -45,7 +45,7 @@ func TestExportOfFoldedWeights(t *testing.T) {
 			t.Fatal(err)
 		}
 		o.Linears = slices.DeleteFunc(linearsOf(o.Model), func(m string) bool { return m == "model.layers.0.mlp.down_proj" })
-		o.Files = map[string][]byte{"quantize/attention.safetensors": []byte("sidecar"), "tokenizer.json": []byte("replaced")}
+		o.Files = map[string][]byte{"quantize/other.txt": []byte("sidecar"), "tokenizer.json": []byte("replaced")}
 		out := filepath.Join(t.TempDir(), "out")
 		rep, err := Export(context.Background(), r, out, o)
 		if err != nil {

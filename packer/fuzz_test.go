@@ -6,6 +6,7 @@ import (
 	"math"
 	"testing"
 
+	"quantize/internal/alloc"
 	"quantize/tensor"
 )
 
@@ -19,7 +20,11 @@ func FuzzParseManifest(f *testing.F) {
 	f.Add([]byte(`{"manifest_version": 2}`))
 	f.Add([]byte(`{"manifest_version": 1, "tensors": {"a": "00"}}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		m, err := ParseManifest(data)
+		var m *Manifest
+		var err error
+		if over := alloc.Check(len(data), func() { m, err = ParseManifest(data) }); over != nil {
+			t.Fatal(over)
+		}
 		if err != nil {
 			if !errors.Is(err, ErrInvalid) {
 				t.Fatalf("untyped error %v", err)

@@ -14,6 +14,7 @@ type Preview struct {
 	Notes    []string
 	BytesIn  int64 // tensor data of the source
 	BytesOut int64 // tensor data of the output
+	Rounded  int64 // of that, of the quantized linears
 }
 
 // PreviewExport checks the headers and the configuration of r against o as
@@ -33,6 +34,11 @@ func PreviewExport(r *checkpoint.Reader, o ExportOptions) (*Preview, error) {
 	}
 	for _, info := range p.tensors {
 		out.BytesOut += info.Bytes()
+	}
+	for _, l := range p.linears {
+		for _, info := range p.scheme.layout(l, p.group) {
+			out.Rounded += info.Bytes()
+		}
 	}
 	return out, nil
 }

@@ -68,7 +68,13 @@ func (q *QuantizationConfig) Identify(s *QuantizationScheme) (Scheme, int, error
 		"pack-quantized symmetric INT4 groups with FP8 tokens or no activations, or float-quantized FP8 channels with FP8 tokens")
 }
 
-func readInt4(r *checkpoint.Reader, module string, group int, fp8 bool) (Weight, error) {
+// tensors is where the parts of a weight are read; *checkpoint.Reader is one.
+type tensors interface {
+	Info(name string) (checkpoint.Info, error)
+	Raw(name string, buf []byte) ([]byte, error)
+}
+
+func readInt4(r tensors, module string, group int, fp8 bool) (Weight, error) {
 	packed, err := r.Info(module + packedSuffix)
 	if err != nil {
 		return nil, err
@@ -110,7 +116,7 @@ func readInt4(r *checkpoint.Reader, module string, group int, fp8 bool) (Weight,
 	return w, nil
 }
 
-func readFP8(r *checkpoint.Reader, module string) (Weight, error) {
+func readFP8(r tensors, module string) (Weight, error) {
 	info, err := r.Info(module + weightSuffix)
 	if err != nil {
 		return nil, err
@@ -151,7 +157,7 @@ func readFP8(r *checkpoint.Reader, module string) (Weight, error) {
 }
 
 // readTensor reads the bytes of a tensor that must have that dtype and shape.
-func readTensor(r *checkpoint.Reader, name string, d tensor.DType, shape ...int) ([]byte, error) {
+func readTensor(r tensors, name string, d tensor.DType, shape ...int) ([]byte, error) {
 	info, err := r.Info(name)
 	if err != nil {
 		return nil, err

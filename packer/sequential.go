@@ -2,9 +2,10 @@ package packer
 
 import (
 	"context"
-	"fmt"
+	"errors"
 
 	"quantize/calibrate"
+	"quantize/checkpoint"
 	"quantize/internal/fault"
 	"quantize/model"
 	"quantize/tensor"
@@ -23,6 +24,12 @@ type SequentialOptions struct {
 	Linear func(w Weight, bias []float32) (model.Linear, error)
 	// MatMulT forms the products of the sums; nil: plain Go, slow.
 	MatMulT calibrate.MatMulT
+
+	// Buffer bounds the residual streams, half of it each where there are two.
+	Buffer model.Buffer
+	// Journal keeps the residual streams between two blocks; nil: restored blocks
+	// are run again, without being rounded.
+	Journal *checkpoint.Journal
 
 	Windows    [][]int32 // calibration tokens
 	Damp       float64   // as of FactorOptions
@@ -55,7 +62,8 @@ type SequentialOptions struct {
 // alone, since an expert's output joins the stream in part.
 //
 // Its memory is the residual stream of all windows, tokens·Hidden·4 bytes (twice
-// with FullPrecision), one block, and the Hessian of one site, 8·K².
+// with FullPrecision) as far as Buffer lets them, one block, and the Hessian of
+// one site, 8·K².
 type Sequential struct {
 	o       SequentialOptions
 	rounded *model.Model // on the target's runtime
@@ -65,7 +73,8 @@ type Sequential struct {
 	layer        int
 	rules        map[string]model.LinearRule // of the current block, by module
 	block, exact *model.Block                // exact is nil without FullPrecision
-	x, y         []tensor.Matrix             // residual stream of block, and of exact
+	x, y         *model.Hidden               // residual stream of block, and of exact
+	restored     map[int]func() (map[string]Weight, error)
 
 	point  model.Point // of factor
 	factor *Factor     // nil: no token was seen
@@ -74,7 +83,8 @@ type Sequential struct {
 	drift  *drift // nil without FullPrecision
 }
 
-// NewSequential embeds the windows. Its method Quantize is for [ExportOptions].
+// NewSequential embeds the windows. Its methods Quantize and Restored are for
+// [ExportOptions]; the caller calls Close in the end.
 func NewSequential(o SequentialOptions) (*Sequential, error) {
 	if len(o.Windows) == 0 {
 		return nil, &fault.Error{Err: ErrOption, Where: "calibration", Found: "no windows", Wanted: "text of at least one window"}
@@ -86,17 +96,24 @@ func NewSequential(o SequentialOptions) (*Sequential, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Sequential{o: o, full: full, rounded: full.WithRuntime(o.Runtime), sums: calibrate.NewAccumulator(o.MatMulT), layer: -1}
-	if s.x, err = full.Embed(o.Windows); err != nil {
+	s := &Sequential{o: o, full: full, rounded: full.WithRuntime(o.Runtime), sums: calibrate.NewAccumulator(o.MatMulT), layer: -1, restored: map[int]func() (map[string]Weight, error){}}
+	buffer := o.Buffer
+	if o.FullPrecision && buffer.Bytes > 0 {
+		buffer.Bytes = max(1, buffer.Bytes/2)
+	}
+	if s.x, err = full.EmbedIn(o.Windows, buffer); err != nil {
 		return nil, err
 	}
 	if o.FullPrecision {
-		if s.y, err = full.Embed(o.Windows); err != nil {
-			return nil, err
+		if s.y, err = full.EmbedIn(o.Windows, buffer); err != nil {
+			return nil, errors.Join(err, s.Close())
 		}
 	}
 	return s, nil
 }
+
+// Close frees the residual streams.
+func (s *Sequential) Close() error { return errors.Join(s.x.Close(), s.y.Close()) }
 
 // Quantize rounds w, the next linear in the order of computation. Linears that
 // are left out stay as they are in the forward passes. It is the function of
@@ -122,16 +139,7 @@ func (s *Sequential) Quantize(ctx context.Context, module string, w tensor.Matri
 	if _, expert := point.Expert(); expert >= 0 {
 		layer.reached(s.tokens)
 	}
-	bias, err := s.bias(module)
-	if err != nil {
-		return nil, Layer{}, err
-	}
-	l, err := s.o.Linear(q, bias)
-	if err != nil {
-		return nil, Layer{}, err
-	}
-	s.block.SetLinear(rule, l)
-	return q, layer, nil
+	return q, layer, s.install(module, q)
 }
 
 // round fits w to what the point was seen to be fed, or rounds it to nearest.
@@ -169,26 +177,6 @@ func (s *Sequential) bias(module string) ([]float32, error) {
 	return b.Narrow().Data, nil
 }
 
-// enter moves on to the block of a module.
-func (s *Sequential) enter(ctx context.Context, module string) error {
-	to := s.o.Weights.Config().LayerOf(module)
-	if to < s.layer {
-		return fmt.Errorf("packer: %s after layer %d", module, s.layer)
-	}
-	for s.layer < to {
-		if s.layer >= 0 {
-			if err := s.advance(ctx, model.DownIn, true); err != nil {
-				return err
-			}
-		}
-		s.layer++
-		if err := s.load(); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 func (s *Sequential) load() error {
 	b, err := s.full.Block(s.layer)
 	if err != nil {
@@ -223,8 +211,12 @@ func (s *Sequential) observe(ctx context.Context, p model.Point) error {
 	if s.o.FullPrecision {
 		s.drift = newDrift(k, s.o.Weights.Config().Hidden, p)
 	}
-	for i, x := range s.x {
+	for i := range s.x.Len() {
 		if err := ctx.Err(); err != nil {
+			return err
+		}
+		x, err := s.x.Get(i)
+		if err != nil {
 			return err
 		}
 		in := s.block.Until(p, x)
@@ -234,7 +226,11 @@ func (s *Sequential) observe(ctx context.Context, p model.Point) error {
 		s.tokens += int64(in.Rows)
 		s.sums.Add(h, in)
 		if s.drift != nil {
-			s.drift.add(s.sums, in, s.exact.UntilLike(s.block, p, s.y[i]), x, s.y[i])
+			y, err := s.y.Get(i)
+			if err != nil {
+				return err
+			}
+			s.drift.add(s.sums, in, s.exact.UntilLike(s.block, p, y), x, y)
 		}
 	}
 	if s.tokens == 0 {
@@ -251,30 +247,6 @@ func (s *Sequential) observe(ctx context.Context, p model.Point) error {
 	}
 	if s.drift != nil {
 		s.drift.prepare(s.factor, s.o.MatMulT)
-	}
-	return nil
-}
-
-// advance brings the residual streams to where point p reads them, or beyond p
-// to the end of the block.
-func (s *Sequential) advance(ctx context.Context, p model.Point, beyond bool) error {
-	attention := s.point == "" || s.point == model.AttnIn || s.point == model.OIn
-	for i := range s.x {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if attention && p != model.AttnIn && p != model.OIn {
-			s.block.FinishAttention(s.x[i], nil)
-			if s.exact != nil {
-				s.exact.FinishAttention(s.y[i], nil)
-			}
-		}
-		if beyond {
-			s.block.FinishMLP(s.x[i], nil)
-			if s.exact != nil {
-				s.exact.FinishMLP(s.y[i], nil)
-			}
-		}
 	}
 	return nil
 }

@@ -38,6 +38,9 @@ type Sidecar struct {
 	// rotated, by smoothing.NewHadamard of as many channels or, where there is none,
 	// smoothing.BlockHadamard; "" where nothing is.
 	Down string
+	// Plan is what the attention of each layer multiplies; nil: nothing is rounded
+	// beside the cache.
+	Plan *AttentionPlan
 }
 
 // DownHadamard is the rotation that Sidecar.Down names.
@@ -58,9 +61,9 @@ const (
 //	layers.L.k_scale     F32 [1]                 FP8
 //	layers.L.v_scale     F32 [1]                 FP8
 //
-// with the scheme and Down as JSON under quantize.attention, and the SHA-256 of that
-// and the data, in __metadata__. Equal sidecars give equal bytes. A scheme, scales or
-// means that do not fit each other and an unknown rotation are ErrOption, scales that
+// with the scheme, Down and the plan as JSON under quantize.attention, and the SHA-256 of that
+// and the data, in __metadata__. Equal sidecars give equal bytes. A scheme, scales,
+// means or a plan that do not fit each other and an unknown rotation are ErrOption, scales that
 // are not positive and finite and means that are not finite ErrInvalid.
 func EncodeSidecar(s *Sidecar) ([]byte, error) {
 	if err := s.check(); err != nil {

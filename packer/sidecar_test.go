@@ -12,6 +12,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"quantize/checkpoint"
+
+	"quantize/internal/alloc"
 )
 
 func sidecars() map[string]*Sidecar {
@@ -27,6 +29,14 @@ func sidecars() map[string]*Sidecar {
 		"all": {
 			KV: KVScheme{Format: KVFP8}, KeyScales: [][]float32{nil, {2}}, KeyMeans: [][]float32{{-3}, nil},
 			ValueMeans: [][]float32{{4}, {5}}, KScales: []float32{0.5, 2}, VScales: []float32{3, 0.125}, Down: DownHadamard,
+		},
+		"plan": {Plan: &AttentionPlan{MinCosine: 0.998, Layers: []PlannedLayer{
+			{Mode: AttentionBF16, Candidates: []MeasuredAttention{{AttentionInt4, AttentionError{0.99, 0.9, 0.2, 0.3}}}},
+			{Mode: AttentionInt8, AttentionError: AttentionError{0.9999, 0.9991, 0.01, 0.02}},
+		}}},
+		"plan beside scales": {
+			KV: KVScheme{Format: KVFP8}, KScales: []float32{0.5}, VScales: []float32{3},
+			Plan: &AttentionPlan{Layers: []PlannedLayer{{Mode: AttentionFP8}}},
 		},
 		"fp8": {KV: KVScheme{Format: KVFP8}, KScales: []float32{0.5, 2}, VScales: []float32{3, 0.125}},
 		"fp8, scaled": {
@@ -153,6 +163,12 @@ func TestSidecarRefuses(t *testing.T) {
 		"mean not a number":     {Sidecar{KeyMeans: [][]float32{{1, nan}}}, ErrInvalid},
 		"infinite mean":         {Sidecar{ValueMeans: [][]float32{{float32(math.Inf(-1))}}}, ErrInvalid},
 		"unknown rotation":      {Sidecar{Down: "Hadamard"}, ErrOption},
+		"empty plan":            {Sidecar{Plan: &AttentionPlan{}}, ErrOption},
+		"unknown mode":          {Sidecar{Plan: &AttentionPlan{Layers: []PlannedLayer{{Mode: 4}}}}, ErrOption},
+		"cosine above 1":        {Sidecar{Plan: &AttentionPlan{Layers: []PlannedLayer{{AttentionError: AttentionError{Cosine: 1.5}}}}}, ErrOption},
+		"budget above 1":        {Sidecar{Plan: &AttentionPlan{MinCosine: 2, Layers: make([]PlannedLayer, 1)}}, ErrOption},
+		"error not a number":    {Sidecar{Plan: &AttentionPlan{Layers: []PlannedLayer{{AttentionError: AttentionError{RelativeL1: math.NaN()}}}}}, ErrOption},
+		"plan of fewer layers":  {Sidecar{KeyMeans: make([][]float32, 2), Plan: &AttentionPlan{Layers: make([]PlannedLayer, 1)}}, ErrOption},
 		"infinite last scale":   {Sidecar{KV: fp8, KScales: []float32{1}, VScales: []float32{float32(math.Inf(1))}}, ErrInvalid},
 	} {
 		if _, err := EncodeSidecar(&c.s); !errors.Is(err, c.want) {
@@ -218,7 +234,11 @@ func FuzzParseSidecar(f *testing.F) {
 	}
 	f.Add([]byte("\xff\xff\xff\xff\xff\xff\xff\xff{}"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		s, err := ParseSidecar(data)
+		var s *Sidecar
+		var err error
+		if over := alloc.Check(len(data), func() { s, err = ParseSidecar(data) }); over != nil {
+			t.Fatal(over)
+		}
 		if err != nil {
 			if !errors.Is(err, ErrInvalid) {
 				t.Fatalf("error %v is no ErrInvalid", err)

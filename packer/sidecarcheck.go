@@ -23,6 +23,16 @@ func (s *Sidecar) check() error {
 		return option(fmt.Sprintf("a cache in %s with scales of %d and %d layers", s.KV.Format, len(s.KScales), len(s.VScales)), "both with fp8, else none")
 	}
 	layers := len(s.KScales)
+	if s.Plan != nil {
+		if err := s.Plan.check(); err != nil {
+			return err
+		}
+		if n := len(s.Plan.Layers); layers == 0 {
+			layers = n
+		} else if n != layers {
+			return option(fmt.Sprintf("an attention plan of %d layers beside scales of %d", n, layers), "as many")
+		}
+	}
 	for _, list := range s.channelLists() {
 		n := len(*list.layers)
 		if layers == 0 {

@@ -26,6 +26,8 @@ type sidecarIndex struct {
 	ValueMeans []int    `json:"value_means,omitempty"` // channels by layer; 0: zeros
 	FP8Layers  int      `json:"fp8_layers"`            // layers with k_scale and v_scale
 	Down       string   `json:"down,omitempty"`        // Sidecar.Down
+
+	Plan *AttentionPlan `json:"plan,omitempty"` // Sidecar.Plan
 }
 
 // channels are the counts of Sidecar.channelLists, in its order.
@@ -34,7 +36,7 @@ func (x *sidecarIndex) channels() []*[]int {
 }
 
 func indexOfSidecar(s *Sidecar) *sidecarIndex {
-	x := &sidecarIndex{Version: sidecarVersion, KV: s.KV, KeyScales: []int{}, FP8Layers: len(s.KScales), Down: s.Down}
+	x := &sidecarIndex{Version: sidecarVersion, KV: s.KV, KeyScales: []int{}, FP8Layers: len(s.KScales), Down: s.Down, Plan: s.Plan}
 	counts := x.channels()
 	for i, list := range s.channelLists() {
 		for _, channels := range *list.layers {
@@ -46,7 +48,7 @@ func indexOfSidecar(s *Sidecar) *sidecarIndex {
 
 // empty allocates the sidecar that x describes.
 func (x *sidecarIndex) empty() *Sidecar {
-	s := &Sidecar{KV: x.KV, Down: x.Down}
+	s := &Sidecar{KV: x.KV, Down: x.Down, Plan: x.Plan}
 	counts := x.channels()
 	for i, list := range s.channelLists() {
 		if len(*counts[i]) > 0 {

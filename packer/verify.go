@@ -40,6 +40,7 @@ const (
 	ItemNames      = "names"      // 2: every expected tensor, and nothing else
 	ItemShapes     = "shapes"     // 3: dtype and shape of every expected tensor
 	ItemCache      = "cache"      // 9: kv_cache_scheme exactly where there are scales
+	ItemAttention  = "attention"  // the sidecar and its plan
 	ItemShape      = "weight_shape"
 	ItemScales     = "scales"   // 7: finite and positive
 	ItemCodes      = "codes"    // in range of the grid, no FP8 NaN
@@ -134,6 +135,7 @@ func (v *verifier) run() {
 	v.names()
 	v.shapes()
 	v.cache()
+	v.attention()
 	v.values()
 	v.hashes(missing)
 	v.origin()

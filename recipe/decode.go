@@ -43,6 +43,9 @@ func Decode(where string, data []byte) (*Recipe, error) {
 	if head.Weights.Rounding == GPTQ {
 		r.Weights.Damp = defaultDamp
 	}
+	if head.Attention.Plan == PlanAuto {
+		r.Attention = defaultAttention()
+	}
 	if err := src.strict(data, &r); err != nil {
 		return nil, err
 	}

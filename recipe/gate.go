@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"strings"
 
 	"quantize/internal/fault"
 )
@@ -17,13 +18,15 @@ type Gate struct {
 	Budgets []Budget `yaml:"budgets"`
 }
 
-// Budget limits one metric. Exactly one of Max and Min is set; the limit itself
-// is still allowed.
+// Budget limits one metric: by a number, or by a change from the value in a
+// [Baseline]. Exactly one of the four is set; the limit itself is still allowed.
 type Budget struct {
-	Metric Metric   `yaml:"metric"`
-	Max    *float64 `yaml:"max"`
-	Min    *float64 `yaml:"min"`
-	Text   string   `yaml:"text"` // file name without directories; "": each evaluated text
+	Metric      Metric   `yaml:"metric"`
+	Max         *float64 `yaml:"max"`
+	Min         *float64 `yaml:"min"`
+	MaxIncrease *Change  `yaml:"max_increase"`
+	MaxDecrease *Change  `yaml:"max_decrease"`
+	Text        string   `yaml:"text"` // file name without directories; "": each evaluated text
 
 	// Confidence compares the bound of the 95 % interval that lies nearer to the
 	// limit in place of the value.
@@ -67,7 +70,7 @@ func LoadGate(path string) (*Gate, error) {
 // source; each error is a [fault.Error] that wraps [ErrGate] and has
 // "where:line" of the fault.
 func DecodeGate(where string, data []byte) (*Gate, error) {
-	src := source{where, ErrGate, "the fields of a budget are metric, max or min, text and confidence"}
+	src := source{where, ErrGate, "the fields of a budget are metric, one of max, min, max_increase and max_decrease, text and confidence"}
 	node, err := src.parse(data)
 	if err != nil {
 		return nil, err
@@ -105,14 +108,13 @@ func (b Budget) validate(bad func(field, found, wanted, hint string)) {
 	if b.Metric == metricUnset {
 		bad("metric", "nothing", metrics.list(), "")
 	}
-	switch {
-	case b.Max != nil && b.Min != nil:
-		bad("", "max and min", "one of them", "two budgets may limit one metric from both sides")
-	case b.Max == nil && b.Min == nil:
-		bad("", "neither max nor min", "one of them", "")
+	switch limits := b.limits(); len(limits) {
+	case 0:
+		bad("", "no limit", "one of max, min, max_increase and max_decrease", "")
+	case 1:
+		b.validateLimit(limits[0], bad)
 	default:
-		field, limit := b.Limit()
-		b.validateLimit(field, limit, bad)
+		bad("", strings.Join(limits, " and "), "one of them", "two budgets may limit one metric from both sides")
 	}
 	if b.Confidence && b.Metric != PerplexityRatio {
 		bad("confidence", "true of "+quoteOrNothing(b.Metric.String()), PerplexityRatio.String(), "the other metrics have no interval; remove the line")
@@ -122,8 +124,28 @@ func (b Budget) validate(bad func(field, found, wanted, hint string)) {
 	}
 }
 
-func (b Budget) validateLimit(field string, limit float64, bad func(field, found, wanted, hint string)) {
-	switch {
+// limits names the limits that are set.
+func (b Budget) limits() []string {
+	var set []string
+	for _, l := range []struct {
+		name string
+		set  bool
+	}{{"max", b.Max != nil}, {"min", b.Min != nil}, {"max_increase", b.MaxIncrease != nil}, {"max_decrease", b.MaxDecrease != nil}} {
+		if l.set {
+			set = append(set, l.name)
+		}
+	}
+	return set
+}
+
+func (b Budget) validateLimit(field string, bad func(field, found, wanted, hint string)) {
+	if b.Relative() {
+		if c := b.change(); !(c.Amount >= 0) || math.IsInf(c.Amount, 0) {
+			bad(field, c.String(), "a finite number that is not negative", "0 allows no change")
+		}
+		return
+	}
+	switch _, limit := b.Limit(0); {
 	case math.IsNaN(limit) || math.IsInf(limit, 0):
 		bad(field, fmt.Sprint(limit), "a finite number", "")
 	case b.Metric == Top1Agreement && (limit < 0 || limit > 1):
@@ -131,10 +153,40 @@ func (b Budget) validateLimit(field string, limit float64, bad func(field, found
 	}
 }
 
-// Limit is "max" or "min" and the number, of a budget that [Gate.Validate] accepts.
-func (b Budget) Limit() (side string, limit float64) {
-	if b.Max != nil {
+// Relative says that the limit is a change from a baseline.
+func (b Budget) Relative() bool { return b.MaxIncrease != nil || b.MaxDecrease != nil }
+
+// Limit is "max" or "min" and the number, of a budget that [Gate.Validate]
+// accepts. Only one that is [Budget.Relative] reads the baseline's value.
+func (b Budget) Limit(baseline float64) (side string, limit float64) {
+	switch {
+	case b.Max != nil:
 		return "max", *b.Max
+	case b.Min != nil:
+		return "min", *b.Min
+	case b.MaxIncrease != nil:
+		return "max", baseline + b.MaxIncrease.of(baseline)
+	default:
+		return "min", baseline - b.MaxDecrease.of(baseline)
 	}
-	return "min", *b.Min
+}
+
+// Allowed is the change as the budget file has it, with the sign of its side;
+// "" of a budget that is not relative.
+func (b Budget) Allowed() string {
+	switch {
+	case b.MaxIncrease != nil:
+		return "+" + b.MaxIncrease.String()
+	case b.MaxDecrease != nil:
+		return "-" + b.MaxDecrease.String()
+	default:
+		return ""
+	}
+}
+
+func (b Budget) change() Change {
+	if b.MaxIncrease != nil {
+		return *b.MaxIncrease
+	}
+	return *b.MaxDecrease
 }

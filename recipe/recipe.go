@@ -20,6 +20,7 @@ type Recipe struct {
 	Calibration Calibration `yaml:"calibration,omitempty" json:"calibration,omitzero"`
 	Ignore      []string    `yaml:"ignore" json:"ignore"` // module names, or "re:" and a regular expression
 	KV          KV          `yaml:"kv" json:"kv"`
+	Attention   Attention   `yaml:"attention,omitempty" json:"attention,omitzero"`
 }
 
 // Weights says how the weight of a linear is rounded.
@@ -40,7 +41,7 @@ func (r *Recipe) Calibrated() bool {
 		r.Rotation.Residual.Calibrated() || r.Rotation.Values.Calibrated() ||
 		r.Rope.Method != NoRope || r.Rope.TopK > 0 ||
 		r.Smoothing.Method == SmoothQuant || r.Smoothing.Method == AWQ || r.Smoothing.Search ||
-		r.KV.Format == KVFP8 || r.KV.Smooth
+		r.KV.Format == KVFP8 || r.KV.Smooth || r.Attention.Plan == PlanAuto
 }
 
 // Calibration is the text that statistics are taken from. It is read only

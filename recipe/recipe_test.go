@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
+	"quantize/internal/alloc"
 	"quantize/internal/fault"
 )
 
@@ -76,6 +77,16 @@ func TestDecodeRefuses(t *testing.T) {
 		{"cache in one word", head + "kv: int4\n", "r.yaml:3", ""},
 		{"groups of a cache that has none", head + "kv: {format: fp8, group_size: 32}\n", "r.yaml:3 (kv.group_size)", "format: int4"},
 		{"groups of 48", head + "kv: {format: int4, group_size: 48}\n", "r.yaml:3 (kv.group_size)", "32, 64"},
+		{"unknown plan", head + "attention: {plan: int8}\n", "r.yaml:3 (attention.plan)", "int8-qk"},
+		{"unknown candidate", head + "attention: {plan: auto, candidates: [int2]}\n", "r.yaml:3 (attention.candidates)", "int4-qk"},
+		{"budget of one mode", head + "attention:\n  plan: fp8\n  min_cosine: 0.99\n", "r.yaml:3 (attention)", "plan: auto"},
+		{"candidates of no plan", head + "attention: {candidates: [fp8]}\n", "r.yaml:3 (attention)", "plan: auto"},
+		{"no candidates", head + "attention: {plan: auto, candidates: []}\n", "r.yaml:3 (attention.candidates)", "at least one"},
+		{"bf16 as a candidate", head + "attention: {plan: auto, candidates: [fp8, bf16]}\n", "r.yaml:3 (attention.candidates.1)", "what is left"},
+		{"a candidate twice", head + "attention: {plan: auto, candidates: [fp8, fp8]}\n", "r.yaml:3 (attention.candidates.1)", "once"},
+		{"no budget", head + "attention: {plan: auto, min_cosine: 0}\n", "r.yaml:3 (attention.min_cosine)", "0.998"},
+		{"fraction above 1", head + "attention: {plan: auto, fraction: 2}\n", "r.yaml:3 (attention.fraction)", "at most 1"},
+		{"no windows", head + "attention: {plan: auto, windows: 0}\n", "r.yaml:3 (attention.windows)", "1 to"},
 		{"damping without GPTQ", head + "weights: {damp: 0.1}\n", "r.yaml:3 (weights.damp)", "rounding: gptq"},
 		{"no damping", head + "weights: {rounding: gptq, damp: 0}\n", "r.yaml:3 (weights.damp)", "0.01"},
 		{"damping that is no number", head + "weights: {rounding: gptq, damp: .nan}\n", "r.yaml:3 (weights.damp)", "more than 0"},
@@ -135,6 +146,36 @@ func TestDecodeRefuses(t *testing.T) {
 	}
 }
 
+// plan: auto alone has defaults, and reads calibration text; off is a word, not a
+// boolean.
+func TestAttentionDefaults(t *testing.T) {
+	t.Parallel()
+	const head = "name: x\nscheme: W4A8_FP8\n"
+	r, err := Decode("r", []byte(head+"attention: {plan: auto, windows: 2}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := defaultAttention()
+	want.Windows = 2
+	if !reflect.DeepEqual(r.Attention, want) || !r.Calibrated() || r.Calibration.Samples != defaultCalibration.Samples {
+		t.Errorf("%+v, calibrated on %+v", r.Attention, r.Calibration)
+	}
+	off, err := Decode("r", []byte(head+"attention: {plan: off}\n"))
+	if err != nil || !off.Attention.IsZero() || off.Calibrated() {
+		t.Errorf("plan: off: %+v, %v", off, err)
+	}
+	one, err := Decode("r", []byte(head+"attention: {plan: int8-qk}\n"))
+	if err != nil || one.Calibrated() {
+		t.Fatalf("plan: int8-qk: %v", err)
+	}
+	if m, ok := one.Attention.Plan.Uniform(); !ok || m != Int8QK {
+		t.Errorf("plan: int8-qk is %v, %v", m, ok)
+	}
+	if _, ok := r.Attention.Plan.Uniform(); ok {
+		t.Error("auto is one mode")
+	}
+}
+
 // Validation shows all faults, not the first.
 func TestFaultsAreCollected(t *testing.T) {
 	t.Parallel()
@@ -187,6 +228,7 @@ func TestEveryFieldIsEncodedOrRefused(t *testing.T) {
 		base.Rope = Rope{FireQRope, 8, 1, Max, 8, 8}
 		base.Smoothing = Smoothing{Method: FireQ, Search: true}
 		base.KV = KV{KVInt4, 0, true, false}
+		base.Attention = defaultAttention()
 		if scheme.Int4() {
 			base.Weights.Importance = Activations
 			base.Weights.Rounding, base.Weights.Damp = GPTQ, defaultDamp
@@ -206,7 +248,7 @@ func TestEveryFieldIsEncodedOrRefused(t *testing.T) {
 			}
 			v.Set(old)
 		})
-		if fields != 35 {
+		if fields != 40 {
 			t.Errorf("%d fields were changed; adapt the test to the recipe", fields)
 		}
 	}
@@ -238,7 +280,7 @@ func change(v reflect.Value) {
 		v.SetFloat(v.Float() + 0.25)
 	case reflect.Slice:
 		if v.Type().Elem().Kind() != reflect.String {
-			v.Set(reflect.Append(v, reflect.ValueOf(PairDown)))
+			v.Set(reflect.Append(v, reflect.ValueOf(PairDown).Convert(v.Type().Elem()))) // or Int4QK
 			return
 		}
 		v.Set(reflect.Append(v, reflect.ValueOf("model.layers.0.mlp.up_proj")))
@@ -324,7 +366,11 @@ func FuzzDecode(f *testing.F) {
 	f.Add([]byte("<<: {name: x}\nscheme: W4A16"))
 	f.Add([]byte("scheme: !!binary aa"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		r, err := Decode("f", data)
+		var r *Recipe
+		var err error
+		if over := alloc.Check(len(data), func() { r, err = Decode("f", data) }); over != nil {
+			t.Fatal(over)
+		}
 		if err != nil {
 			if !errors.Is(err, ErrInvalid) {
 				t.Fatalf("untyped error: %v", err)

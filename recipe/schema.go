@@ -23,7 +23,11 @@ func Schema() []byte {
 		reflect.TypeFor[Method]():     words(methods),
 		reflect.TypeFor[Pair]():       words(pairs),
 		reflect.TypeFor[KVFormat]():   words(kvFormats),
-		reflect.TypeFor[GroupSize]():  {Enum: []any{"auto", 128, 64, 32}},
+
+		reflect.TypeFor[Plan]():          words(plans),
+		reflect.TypeFor[AttentionMode](): words(attentionModes),
+
+		reflect.TypeFor[GroupSize](): {Enum: []any{"auto", 128, 64, 32}},
 	}
 	s, err := jsonschema.For[Recipe](&jsonschema.ForOptions{TypeSchemas: types})
 	if err != nil {

@@ -68,6 +68,7 @@ func (r *Recipe) Validate() error {
 	r.Rope.validate(r.KV.Format, bad)
 	r.Smoothing.validate(w, bad)
 	r.KV.validate(bad)
+	r.Attention.validate(bad)
 	r.Rotation.validate(bad)
 	faults = append(faults, r.Calibration.validate(r.Calibrated())...)
 	for i, p := range r.Ignore {

@@ -50,7 +50,10 @@ func (e *env) collect(ctx context.Context, l *loaded, windows [][]int32, transfo
 	}
 	bar := e.progress("calibrate")
 	defer bar.end()
-	o.MatMulT = l.compute.MatMulT
+	o.MatMulT, o.Buffer = l.compute.MatMulT, l.buffer
+	if o.Phase != nil {
+		o.Phase.Journal = l.journal
+	}
 	o.OnBlock = func(done, total int) { bar.set(int64(done), int64(total)) }
 	return calibrate.Collect(ctx, m, windows, o)
 }

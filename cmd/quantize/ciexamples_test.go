@@ -17,6 +17,9 @@ func TestCIExamples(t *testing.T) {
 	// A random model meets no budget of a trained one.
 	good := regexp.MustCompile(`max: [0-9._]+`).ReplaceAllString(readDoc(t, "gate.yaml"), "max: 1e+9")
 	bad := strings.Replace(good, "bytes, max: 1e+9", "bytes, max: 1", 1)
+	// The job finds the baseline that was committed beside the budgets.
+	relative := good + "- {metric: kl_mean, max_increase: 1%}\n"
+	accept := "exec quantize run model -o accepted\nexec quantize gate accepted --base model --budget accept.yaml --text wiki.txt --write-baseline baseline.json\n"
 	passed := "grep 'failures=\"0\"' gate.xml\ngrep 'Accuracy gate: passed' gate.md\n"
 	failed := "grep 'failures=\"1\"' gate.xml\ngrep 'FAIL . bytes' gate.md\n"
 	// Earlier steps wrote to the summary too.
@@ -31,13 +34,15 @@ func TestCIExamples(t *testing.T) {
 		{"gitlab-ci.yml", "- |", passed + "grep 'junit: gate.xml' example.yml\n", failed, ""},
 	} {
 		example := readDoc(t, ex.file)
-		for _, c := range []struct{ name, exit, budget, after string }{
-			{"passed", "0", good, ex.passed},
-			{"failed", "3", bad, ex.failed},
-			{"broken", "10", "budgets: []\n", "! exists gate.md\n" + ex.broken},
+		for _, c := range []struct{ name, before, exit, budget, after string }{
+			{"passed", "", "0", good, ex.passed},
+			{"failed", "", "3", bad, ex.failed},
+			{"broken", "", "10", "budgets: []\n", "! exists gate.md\n" + ex.broken},
+			{"baseline", accept, "0", relative, ex.passed + "grep '[+]1%' gate.md\n"},
+			{"no baseline", "", "1", relative, "! exists gate.md\n" + ex.broken},
 		} {
 			script := filepath.Join(t.TempDir(), strings.TrimSuffix(ex.file, ".yml")+"-"+c.name+".txtar")
-			write(t, script, "tinymodel model\nexits "+c.exit+" sh -e gate.sh\n"+c.after)
+			write(t, script, "tinymodel model\n"+c.before+"exits "+c.exit+" sh -e gate.sh\n"+c.after)
 			testscript.Run(t, testscript.Params{
 				Files:               []string{script},
 				RequireExplicitExec: true,
@@ -51,13 +56,14 @@ func TestCIExamples(t *testing.T) {
 						"example.yml": example,
 						"gate.sh":     blockScalar(t, example, ex.key),
 						"gate.yaml":   c.budget,
+						"accept.yaml": good,
 						"wiki.txt":    string(text[:6000]), // the interval needs 10 windows
 						"summary.md":  "earlier\n",
 					} {
 						write(t, filepath.Join(e.WorkDir, name), data)
 					}
 					e.Setenv("GITHUB_STEP_SUMMARY", filepath.Join(e.WorkDir, "summary.md"))
-					return nil
+					return ownCache(e)
 				},
 			})
 		}

@@ -96,6 +96,11 @@ func (e *env) convert(ctx context.Context, dir string, o convertOptions) (res *c
 			return nil, err
 		}
 	}
+	lock, err := e.openJournal(o.out)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = closeJournal(lock, err) }()
 	r, err := checkpoint.Open(dir)
 	if err != nil {
 		return nil, err

@@ -36,6 +36,7 @@ type demoResult struct {
 	Quantized *evalResult          `json:"quantized"`
 	Plain     *evalResult          `json:"plain"` // the same scheme by recipe rtn-plain
 	Verify    *packer.Verification `json:"verify"`
+	Gate      *gateResult          `json:"gate"`   // of Quantized, by gate.yaml
 	Report    string               `json:"report"` // the page that describes Quantized
 }
 
@@ -47,8 +48,8 @@ func newDemoCommand(e *env) *cobra.Command {
 		Long: fmt.Sprintf(`Write the embedded model (3.7 M parameters, with the outliers of large models) to
 DIR/base, quantize it to DIR/quantized by recipe %s, verify the result, and
 evaluate it on the first %d windows of DIR/evaluation.txt beside plain rounding
-(recipe %s, DIR/plain). DIR/report.html shows it all. DIR/base is there to try every
-other command on.`, demoRecipe, demoWindows, demoPlain),
+(recipe %s, DIR/plain); its accuracy is held against DIR/gate.yaml. DIR/report.html
+shows it all. DIR/base is there to try every other command on.`, demoRecipe, demoWindows, demoPlain),
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			res, err := e.demo(c.Context(), dir)
@@ -61,7 +62,7 @@ other command on.`, demoRecipe, demoWindows, demoPlain),
 			if !res.Verify.OK {
 				return fmt.Errorf("%s: %w", res.Output, errVerify)
 			}
-			return nil
+			return res.Gate.err()
 		},
 	}
 	c.Flags().StringVarP(&dir, "dir", "o", dir, "working directory; what an earlier demo left in it is replaced")
@@ -75,41 +76,57 @@ func (e *env) demo(ctx context.Context, dir string) (*demoResult, error) {
 	}
 	base, text := filepath.Join(dir, "base"), filepath.Join(dir, "evaluation.txt")
 	var res demoResult
-	for _, v := range []struct {
-		recipe, out string
-		eval        **evalResult
-	}{{demoPlain, "plain", &res.Plain}, {demoRecipe, "quantized", &res.Quantized}} {
+	plain := filepath.Join(dir, "plain")
+	for _, v := range []struct{ recipe, out string }{{demoPlain, plain}, {demoRecipe, filepath.Join(dir, "quantized")}} {
 		r, err := recipe.Load(v.recipe)
 		if err != nil {
 			return nil, err
 		}
-		out := filepath.Join(dir, v.out)
-		if err := removeOurs(out); err != nil {
+		if err := removeOurs(v.out); err != nil {
 			return nil, err
 		}
-		res.runResult, err = e.quantize(ctx, job{model: base, out: out, recipe: r, calib: []string{filepath.Join(dir, "calibration.txt")}})
-		if err != nil {
-			return nil, err
-		}
-		*v.eval, err = e.evaluate(ctx, []string{out}, evalOptions{text: text, base: base, windows: demoWindows})
+		res.runResult, err = e.quantize(ctx, job{model: base, out: v.out, recipe: r, calib: []string{filepath.Join(dir, "calibration.txt")}, fresh: true})
 		if err != nil {
 			return nil, err
 		}
 	}
-	res.Base = res.Quantized.Base
 	var err error
 	if res.Verify, err = packer.Verify(res.Output); err != nil {
+		return nil, err
+	}
+	if err := res.evaluate(ctx, e, plain, evalOptions{texts: []string{text}, base: base, windows: demoWindows, cache: cacheOptions{off: true}}); err != nil {
 		return nil, err
 	}
 	if err := report.SaveResults(res.Output, append(slices.Clone(res.Quantized.all()), res.Plain.all()...)); err != nil {
 		return nil, err
 	}
+	if res.Gate, err = demoGate(dir, res.Quantized.Report, res.BytesOut); err != nil {
+		return nil, err
+	}
 	res.Report = filepath.Join(dir, "report.html")
-	if err := e.writeReport(ctx, res.Output, reportOptions{html: res.Report, base: base, text: text}); err != nil {
+	if err := e.writeReport(ctx, res.Output, reportOptions{html: res.Report, base: base, text: text, verdicts: res.Gate.Budgets}); err != nil {
 		return nil, err
 	}
 	res.Seconds, res.PeakRSS = time.Since(start).Seconds(), peakRSS()
 	return &res, nil
+}
+
+// evaluate measures both checkpoints in one pass, beside one run of the base; the
+// report reads what is kept of it. Nothing goes to the user's cache: the demo
+// writes to its directory alone.
+func (r *demoResult) evaluate(ctx context.Context, e *env, plain string, o evalOptions) error {
+	m, err := e.measurement([]string{r.Output, plain}, o)
+	if err != nil {
+		return err
+	}
+	defer m.close()
+	reports, err := m.run(ctx, false)
+	if err != nil {
+		return err
+	}
+	r.Quantized, r.Plain = newEvalResult(m.of(0, reports)), newEvalResult(m.of(1, reports))
+	r.Base = r.Quantized.Base
+	return nil
 }
 
 // removeOurs removes what an earlier demo wrote, and nothing else: a directory
@@ -139,6 +156,8 @@ func (r *demoResult) text(w io.Writer) {
 		fmt.Fprintf(w, "  verify    FAIL, %d of %d checks\n\n", failed, len(r.Verify.Checks))
 	}
 	printReports(w, append(append([]eval.Report{}, r.Quantized.Readings...), r.Plain.Readings...))
+	fmt.Fprintln(w)
+	r.Gate.text(w)
 	fmt.Fprintf(w, "\nreport: %s\n", r.Report)
 	fmt.Fprintf(w, "next: quantize verify %s; quantize inspect %s\n", r.Output, filepath.Join(filepath.Dir(r.Output), "base"))
 }

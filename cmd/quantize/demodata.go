@@ -10,12 +10,12 @@ import (
 	"quantize/internal/atomicfile"
 )
 
-// demoFiles is the embedded model with its texts (demo/README.md).
+// demoFiles is the embedded model with its texts and budgets (demo/README.md).
 //
-//go:embed demo/model demo/calibration.txt demo/evaluation.txt
+//go:embed demo/model demo/calibration.txt demo/evaluation.txt demo/gate.yaml
 var demoFiles embed.FS
 
-// unpackDemo writes the model to dir/base and the texts to dir, over what an
+// unpackDemo writes the model to dir/base, the texts and budgets to dir, over what an
 // earlier demo left there.
 func unpackDemo(dir string) error {
 	return fs.WalkDir(demoFiles, "demo", func(path string, d fs.DirEntry, err error) error {

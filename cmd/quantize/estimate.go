@@ -12,6 +12,7 @@ type estimate struct {
 	config  *model.Config
 	recipe  *recipe.Recipe
 	preview *packer.Preview
+	memory  int64 // bound of run's --memory, 0 for none
 }
 
 // resident is the program itself with its code tables and small buffers.
@@ -21,11 +22,13 @@ const resident = 20 << 20
 // the rest is garbage in the end, of which collectAt lets half of the live size
 // stand.
 //
-//	rounding     three linears in flight as FP32, one as bytes, two as codes: 16 bytes a weight
+//	rounding     three linears in flight as FP32, one as bytes, two as codes: 16 bytes a weight;
+//	             the rounded block, until the journal has it
 //	transforms   the block that a linear belongs to in float64, and one tensor of it again;
 //	             a rotation of the residual stream also a slice of the embedding
 //	streaming    one block in float64 and as FP32 (twice with target: full-precision),
-//	             the hidden states of all windows, the activations of one
+//	             the hidden states of all windows, or what --memory leaves of them beside
+//	             one that is read back and its bytes, the activations of one
 //	gptq         all three at once, the rounded block, and the Hessian of one site (and its drift)
 //	scales       of experts, where they are searched: the Hessians of all downs of a block
 func (e *estimate) peakRAM() int64 {
@@ -40,7 +43,7 @@ func (e *estimate) peakRAM() int64 {
 		block = max(block, n)
 	}
 	garbage := func(n int64) int64 { return n + n*collectAt/100 }
-	rounding, transforms := 16*largest, int64(0)
+	rounding, transforms := 16*largest+e.preview.Rounded/int64(max(e.config.Layers, 1)), int64(0)
 	if e.folds() {
 		transforms = 8*block + 16*largest
 	}
@@ -56,7 +59,7 @@ func (e *estimate) peakRAM() int64 {
 	}
 	c := e.config
 	widths := 6*c.Hidden + 3*c.Intermediate + 2*(c.Heads+2*c.KVHeads)*c.HeadDim
-	streaming := 8*block + 6*largest + copies*4*(block+e.tokens()*int64(c.Hidden)) + 4*e.window()*int64(widths)
+	streaming := 8*block + 6*largest + copies*4*block + e.hidden(copies) + 4*e.window()*int64(widths)
 	if e.recipe.Smoothing.Method == recipe.AWQ || e.recipe.Smoothing.Search {
 		streaming += 8 * int64(c.Experts) * int64(c.ExpertWidth) * int64(c.ExpertWidth)
 	}
@@ -69,6 +72,42 @@ func (e *estimate) peakRAM() int64 {
 		hessian += 8 * k * (k + int64(c.Hidden))
 	}
 	return resident + rounding + garbage(transforms+streaming+4*block+hessian)
+}
+
+// hidden is the part of so many copies of the hidden states of all windows that is
+// in memory. The copies share the bound.
+func (e *estimate) hidden(copies int64) int64 {
+	all := copies * 4 * e.tokens() * int64(e.config.Hidden)
+	if e.memory == 0 || all <= e.memory {
+		return all
+	}
+	return min(all, e.memory+copies*2*4*e.window()*int64(e.config.Hidden))
+}
+
+// journal is what resume takes on disk at most: all that is not copied once more,
+// and the hidden states of the calibration text between two blocks, which are
+// there twice while they are replaced and a third time where --memory spills them.
+func (e *estimate) journal() int64 {
+	n := e.preview.Rounded
+	if e.recipe.Rotation.Residual != recipe.NoTurn {
+		n += int64(e.config.Vocab) * int64(e.config.Hidden) * int64(max(e.config.DType.Bytes(), 2))
+		n += e.unties()
+	}
+	if !e.recipe.Calibrated() {
+		return n
+	}
+	streams := int64(1)
+	if e.fullPrecision() {
+		streams = 2
+	}
+	if e.recipe.Smoothing.Clip {
+		n += 2 * e.preview.Rounded / 16 // an FP32 limit a group
+	}
+	hidden := 4 * e.tokens() * int64(e.config.Hidden)
+	if e.recipe.Rotation.Residual.Calibrated() {
+		n += 2 * 8 * int64(e.config.Hidden) * int64(e.config.Hidden)
+	}
+	return n + 3*streams*hidden
 }
 
 // embeddingSlice is how many elements of an embedding are transformed at a time.

@@ -4,33 +4,35 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
-	"slices"
-	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
 	"quantize/eval"
 	"quantize/eval/report"
-	"quantize/internal/fault"
-	"quantize/model/tokenizer"
-	"quantize/packer"
 )
 
 type evalOptions struct {
-	text       string
+	texts      []string
 	base       string
 	window     int
 	windows    int
 	arithmetic []string // readings; none: those the configuration means
 	save       bool     // beside the manifest
-	first      bool     // only the first reading of each checkpoint
+	attention  string   // of the candidates: plan or off; "" is plan
+	device     string   // of the candidates: cpu or cuda; "" is cpu
+	cache      cacheOptions
 }
 
 // evalResult is the result of eval. A W4A8 checkpoint has two readings, and the
-// first, vLLM's, stands at the top level; of several checkpoints, that of the first.
+// first, vLLM's, stands at the top level; of several checkpoints, that of the
+// first; of several texts, those of the first.
 type evalResult struct {
+	textResult
+	Texts []textResult `json:"texts,omitempty"` // each of several
+}
+
+// textResult is all that was measured on one text.
+type textResult struct {
 	eval.Report
 	Readings []eval.Report `json:"readings,omitempty"`
 }
@@ -38,16 +40,25 @@ type evalResult struct {
 func newEvalCommand(e *env) *cobra.Command {
 	var o evalOptions
 	c := &cobra.Command{
-		Use:   "eval MODEL... --text FILE",
+		Use:   "eval MODEL... --text FILE...",
 		Short: "Perplexity, and with --base what quantization cost",
 		Long: `Measure the perplexity of the checkpoint in MODEL on a text by the GPTQ protocol,
 reading the written bytes and multiplying what its runtime multiplies. With --base
 also KL divergence, top-1 agreement and the paired 95 % interval of the ratio.
-Several MODELs, made of one base, share its run and the tokenizer of the first.
+Several MODELs, made of one base, share its run and the tokenizer of the first;
+several texts share one pass over the weights. What the base gave is kept in a
+cache: a later run with the same base, text and windows reads it and has the same
+numbers, to the bit.
 
 A W4A8 checkpoint is evaluated under both readings of its codes: lut, the table
 of vLLM's kernel, and exact, the products q*scale that transformers forms.
---arithmetic takes other readings: weight-only is OUT/w4a16/config.json.`,
+--arithmetic takes other readings: weight-only is OUT/w4a16/config.json.
+
+--device cuda multiplies INT4 weights by FP8 activations, and attends by the plan, on
+the card (a build with the GPU backend); the base stays on the CPU.
+
+Where a MODEL has an attention plan, its attention is computed by it; --attention
+off computes what runtimes do that do not read the plan.`,
 		Example: `  quantize eval out --base SmolLM2-135M --text wiki.txt --windows 20`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
@@ -56,8 +67,11 @@ of vLLM's kernel, and exact, the products q*scale that transformers forms.
 			return nil
 		},
 		RunE: func(c *cobra.Command, args []string) error {
-			if o.text == "" {
+			if len(o.texts) == 0 {
 				return &usageError{fmt.Errorf("eval: no text (--text FILE)")}
+			}
+			if o.attention != "plan" && o.attention != "off" {
+				return &usageError{fmt.Errorf("--attention: found %q, wanted plan or off", o.attention)}
 			}
 			if o.save && len(args) > 1 {
 				return &usageError{fmt.Errorf("eval: found %d MODELs, wanted one to --save the results in", len(args))}
@@ -74,136 +88,82 @@ of vLLM's kernel, and exact, the products q*scale that transformers forms.
 			return e.print(res, res.text)
 		},
 	}
-	c.Flags().StringVar(&o.text, "text", "", "UTF-8 text (required)")
+	c.Flags().StringSliceVar(&o.texts, "text", nil, "UTF-8 texts (at least one)")
 	c.Flags().StringVar(&o.base, "base", "", "full-precision checkpoint to compare with")
 	c.Flags().IntVar(&o.window, "window", 0, "tokens of a window (default 2048, or the trained context if that is less)")
-	c.Flags().IntVar(&o.windows, "windows", 0, "the first so many windows (default all)")
+	c.Flags().IntVar(&o.windows, "windows", 0, "the first so many windows of each text (default all)")
 	c.Flags().BoolVar(&o.save, "save", false, "keep the results in MODEL/quantize, for inspect --html")
+	c.Flags().StringVar(&o.attention, "attention", "plan", "plan, or off for attention in full precision")
 	c.Flags().StringSliceVar(&o.arithmetic, "arithmetic", nil, "only these readings of W4A8 checkpoints: lut, exact, weight-only")
+	c.Flags().StringVar(&o.device, "device", "cpu", "of the MODELs: "+deviceNames)
+	o.cache.flags(c)
 	return c
-}
-
-// arithmetics are the readings by name; full precision and FP8 have one.
-var arithmetics = map[string]packer.Arithmetic{
-	"lut": packer.LUT, "exact": packer.Exact, "weight-only": packer.WeightOnly,
-	"bf16": packer.WeightOnly, "fp8": packer.Exact,
 }
 
 // evaluate runs eval: the candidates are the readings of the checkpoints.
 func (e *env) evaluate(ctx context.Context, dirs []string, o evalOptions) (*evalResult, error) {
-	tokens, bos, err := tokens(dirs[0], o.text)
+	m, err := e.measurement(dirs, o)
 	if err != nil {
 		return nil, err
 	}
-	var candidates []eval.Candidate
-	for _, dir := range dirs {
-		l, err := load(dir)
-		if err != nil {
-			return nil, err
-		}
-		defer l.close()
-		wanted := o.arithmetic
-		if len(dirs) > 1 && l.scheme() != "w4a8" {
-			wanted = nil // beside others that have readings to choose from
-		}
-		readings, err := l.candidates(dir, wanted)
-		if err != nil {
-			return nil, err
-		}
-		if o.first {
-			readings = readings[:1]
-		}
-		candidates = append(candidates, readings...)
-	}
-	bar := e.progress("evaluate")
-	defer bar.end()
-	options := eval.Options{Text: filepath.Base(o.text), Window: o.window, Windows: o.windows, BOS: bos, OnProgress: bar.set}
-	var reports []eval.Report
-	if o.base == "" {
-		reports, err = eval.Perplexity(ctx, candidates, tokens, options)
-	} else {
-		var b *loaded
-		if b, err = load(o.base); err != nil {
-			return nil, err
-		}
-		defer b.close()
-		var base []eval.Candidate
-		if base, err = b.candidates(o.base, nil); err != nil {
-			return nil, err
-		}
-		reports, err = eval.Compare(ctx, base[0], candidates, tokens, options)
-	}
+	defer m.close()
+	reports, err := m.run(ctx, false)
 	if err != nil {
 		return nil, err
 	}
-	res := &evalResult{Report: reports[0]}
-	if len(reports) > 1 {
-		res.Readings = reports
-	}
-	return res, nil
+	return newEvalResult(reports), nil
 }
 
-// candidates are the readings of the checkpoint that are evaluated; wanted
-// names them, none takes those its config.json means.
-func (l *loaded) candidates(dir string, wanted []string) ([]eval.Candidate, error) {
-	scheme := l.scheme()
-	names := map[string][]string{"bf16": {"bf16"}, "fp8": {"fp8"}, "w4a16": {"weight-only"}, "w4a8": {"lut", "exact"}}[scheme]
-	if len(wanted) > 0 {
-		if scheme != "w4a8" && !slices.Equal(wanted, names) {
-			return nil, &usageError{fmt.Errorf("%s is %s: it has one reading; leave --arithmetic out", dir, scheme)}
+// newEvalResult arranges the reports of each text.
+func newEvalResult(reports [][]eval.Report) *evalResult {
+	var res evalResult
+	for _, r := range reports {
+		t := textResult{Report: r[0]}
+		if len(r) > 1 {
+			t.Readings = r
 		}
-		names = wanted
+		res.Texts = append(res.Texts, t)
 	}
-	head, err := l.headID()
-	if err != nil {
-		return nil, err
+	res.textResult = res.Texts[0]
+	if len(res.Texts) == 1 {
+		res.Texts = nil
 	}
-	var out []eval.Candidate
-	for _, name := range names {
-		a, ok := arithmetics[name]
-		if !ok {
-			return nil, &usageError{fmt.Errorf("--arithmetic: found %q, wanted lut, exact or weight-only", name)}
-		}
-		m, err := l.model(a)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, eval.Candidate{Model: m, Name: filepath.Base(filepath.Clean(dir)), Arithmetic: name, HeadID: head})
-	}
-	return out, nil
+	return &res
 }
 
-// tokens reads a text with the tokenizer of the checkpoint in dir; bos reports
-// that the tokenizer put a token before it.
-func tokens(dir, text string) (ids []int32, bos bool, err error) {
-	tok, err := tokenizer.Load(dir)
-	if err != nil {
-		return nil, false, err
+// text prints the table of readings of each text.
+func (r *evalResult) text(w io.Writer) {
+	for i, t := range r.texts() {
+		if i > 0 {
+			fmt.Fprintln(w)
+		}
+		printReports(w, t.all())
 	}
-	data, err := os.ReadFile(text)
-	if err != nil {
-		return nil, false, &fault.Error{Err: eval.ErrInput, Where: text, Found: err.Error(), Wanted: "a readable text file"}
-	}
-	if !utf8.Valid(data) {
-		return nil, false, &fault.Error{Err: eval.ErrInput, Where: text, Found: "bytes that are not UTF-8", Wanted: "UTF-8 text"}
-	}
-	plain, err := tok.Encode(string(data), false)
-	if err != nil {
-		return nil, false, err
-	}
-	ids, err = tok.Encode(string(data), true)
-	return ids, err == nil && len(ids) > 0 && (len(plain) == 0 || ids[0] != plain[0]), err
 }
 
-// text prints the table of readings.
-func (r *evalResult) text(w io.Writer) { printReports(w, r.all()) }
+// texts are the results of each text, one where there are no others.
+func (r *evalResult) texts() []textResult {
+	if r.Texts == nil {
+		return []textResult{r.textResult}
+	}
+	return r.Texts
+}
+
+// all are the readings of all texts.
+func (r *evalResult) all() []eval.Report {
+	var all []eval.Report
+	for _, t := range r.texts() {
+		all = append(all, t.all()...)
+	}
+	return all
+}
 
 // all are the readings, one where there are no others.
-func (r *evalResult) all() []eval.Report {
-	if r.Readings == nil {
-		return []eval.Report{r.Report}
+func (t textResult) all() []eval.Report {
+	if t.Readings == nil {
+		return []eval.Report{t.Report}
 	}
-	return r.Readings
+	return t.Readings
 }
 
 func printReports(w io.Writer, reports []eval.Report) {
@@ -212,7 +172,11 @@ func printReports(w io.Writer, reports []eval.Report) {
 	fmt.Fprintf(w, "%-20s %-12s %10s %8s %9s %8s %10s\n", "model", "arithmetic", "perplexity", "ratio", "KL mean", "top-1", "tokens/s")
 	if first.Comparison != nil {
 		b := first.Base
-		fmt.Fprintf(w, "%-20s %-12s %10.4f %8s %9s %8s %10.0f\n", b.Model, b.Arithmetic, b.Perplexity, "1", "", "", b.TokensPerSecond)
+		cached := ""
+		if b.Cached {
+			cached = " (cached)"
+		}
+		fmt.Fprintf(w, "%-20s %-12s %10.4f %8s %9s %8s %10.0f%s\n", b.Model, b.Arithmetic, b.Perplexity, "1", "", "", b.TokensPerSecond, cached)
 	}
 	for _, r := range reports {
 		fmt.Fprintf(w, "%-20s %-12s %10.4f", r.Model, r.Arithmetic, r.Perplexity)
@@ -220,6 +184,11 @@ func printReports(w io.Writer, reports []eval.Report) {
 			fmt.Fprintf(w, " %8.4f %9.5f %7.1f%% %10.0f\n", r.Perplexity/c.Base.Perplexity, c.KLMean, 100*c.Top1Agreement, r.TokensPerSecond)
 		} else {
 			fmt.Fprintf(w, " %8s %9s %8s %10.0f\n", "", "", "", r.TokensPerSecond)
+		}
+	}
+	for i, r := range reports {
+		if r.Attention != "" && (i == 0 || r.Model != reports[i-1].Model) {
+			fmt.Fprintf(w, "%-20s attention: %s\n", r.Model, r.Attention)
 		}
 	}
 	if first.Comparison == nil {

@@ -104,7 +104,7 @@ type failure struct {
 func (e *env) fail(ctx context.Context, err error) int {
 	code := exitCode(ctx, err)
 	if code == exitInterrupted {
-		err = errors.New("interrupted; nothing was left behind")
+		err = interrupted(err)
 	}
 	if e.output != outputJSON {
 		fmt.Fprintf(e.err, "quantize: %s\n", strings.ReplaceAll(err.Error(), "\n", "\n  "))

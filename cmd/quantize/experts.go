@@ -13,31 +13,26 @@ import (
 // expertTokens counts the tokens that reached the linears of experts, by module,
 // and names those that none reached with 0; nil without experts.
 func expertTokens(c *model.Config, stats *calibrate.Stats) map[string]int64 {
-	var t transforms
+	var tokens map[string]int64
 	for layer := range c.Layers {
-		t.count(c, layer, stats)
-	}
-	return t.tokens
-}
-
-// count counts those of a layer.
-func (t *transforms) count(c *model.Config, layer int, stats *calibrate.Stats) {
-	if !c.HasExperts(layer) {
-		return
-	}
-	if t.tokens == nil {
-		t.tokens = map[string]int64{}
-	}
-	for _, l := range c.Linears(layer) {
-		if _, expert := l.Input().Expert(); expert < 0 {
+		if !c.HasExperts(layer) {
 			continue
 		}
-		n := int64(0)
-		if site := stats.Site(model.Site{Layer: layer, Point: model.DownIn.Of(l.Expert)}); site != nil {
-			n = site.Tokens
+		if tokens == nil {
+			tokens = map[string]int64{}
 		}
-		t.tokens[fmt.Sprintf("%s%d.%s", c.Arch.Layers, layer, l.Name)] = n
+		for _, l := range c.Linears(layer) {
+			if _, expert := l.Input().Expert(); expert < 0 {
+				continue
+			}
+			n := int64(0)
+			if site := stats.Site(model.Site{Layer: layer, Point: model.DownIn.Of(l.Expert)}); site != nil {
+				n = site.Tokens
+			}
+			tokens[fmt.Sprintf("%s%d.%s", c.Arch.Layers, layer, l.Name)] = n
+		}
 	}
+	return tokens
 }
 
 // writeCoverage prints a line for each block with experts.

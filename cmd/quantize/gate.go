@@ -4,39 +4,42 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"path/filepath"
 	"slices"
 
 	"github.com/spf13/cobra"
 
-	"quantize/checkpoint"
 	"quantize/eval"
-	"quantize/internal/atomicfile"
 	"quantize/recipe"
 )
 
 type gateOptions struct {
-	budget   string
-	base     string
-	texts    []string
-	windows  int
-	junit    string
-	markdown string
+	budget        string
+	baseline      string
+	writeBaseline string
+	base          string
+	texts         []string
+	windows       int
+	junit         string
+	markdown      string
+	cache         cacheOptions
 }
 
-// gateResult is the result of gate.
+// gateResult is the result of gate. Of several checkpoints, Model and Arithmetic
+// are those of the first; each verdict names its own.
 type gateResult struct {
-	OK         bool           `json:"ok"`
-	Model      string         `json:"model"`
-	Arithmetic string         `json:"arithmetic,omitempty"` // absent where only bytes are limited
-	Budgets    []eval.Verdict `json:"budgets"`
+	OK              bool           `json:"ok"`
+	Model           string         `json:"model"`
+	Arithmetic      string         `json:"arithmetic,omitempty"` // absent where only bytes are limited
+	Budgets         []eval.Verdict `json:"budgets"`
+	TokensPerSecond float64        `json:"tokens_per_second,omitempty"` // of all checkpoints on all texts
+	Baseline        string         `json:"baseline,omitempty"`          // the file written
 }
 
 func newGateCommand(e *env) *cobra.Command {
 	var o gateOptions
 	c := &cobra.Command{
-		Use:   "gate OUT --base MODEL --budget FILE --text FILE...",
+		Use:   "gate OUT... --base MODEL --budget FILE --text FILE...",
 		Short: "Fail when quantization cost more than a budget allows",
 		Long: `Evaluate the checkpoint in OUT beside MODEL on each text, as eval does, and compare
 the numbers with the budgets of a YAML file; a W4A8 checkpoint by lut, the reading
@@ -45,84 +48,146 @@ of vLLM's kernel. A budget is exceeded beyond its limit, not at it:
   budgets:
   - {metric: perplexity_ratio, max: 1.02, confidence: true}
   - {metric: top1_agreement, min: 0.90, text: wiki.txt}
+  - {metric: kl_mean, max_increase: 5%}
   - {metric: bytes, max: 150_000_000}
 
 Metrics: perplexity, perplexity_ratio (OUT / MODEL), kl_mean and kl_p999 (in nats),
 top1_agreement (0 to 1), bytes (of tensors). A budget without text holds on every
 --text; text is a file name without directories. confidence compares the bound of
-the 95 % interval over at least 10 windows: with fewer the budget fails.`,
+the 95 % interval over at least 10 windows.
+
+max_increase and max_decrease are measured from the value in the --baseline file, in
+the unit of the metric or, with a percent sign, as a share of it. --write-baseline
+makes the file, also of a gate that fails; commit it beside the budgets. A baseline
+of another base, text, number of windows or reading of W4A8 codes is refused.
+
+A budget that cannot be compared (too few windows, a text or a value of the baseline
+that is missing) fails the gate too, and is told apart from one that is exceeded.`,
 		Example: `  quantize gate out --base SmolLM2-135M --budget gate.yaml --text wiki.txt --junit gate.xml`,
-		Args:    oneArg("OUT, a quantized checkpoint"),
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return &usageError{errors.New("gate: found no arguments, wanted OUT, a quantized checkpoint")}
+			}
+			return nil
+		},
 		RunE: func(c *cobra.Command, args []string) error {
-			res, err := e.gate(c.Context(), args[0], o)
+			res, err := e.gate(c.Context(), args, o)
 			if err != nil {
 				return err
 			}
-			if err := e.print(res, func(w io.Writer) { _, _ = io.WriteString(w, eval.GateText(res.Budgets)) }); err != nil {
+			if err := e.print(res, res.text); err != nil {
 				return err
 			}
 			if err := res.write(o); err != nil {
 				return err
 			}
-			if !res.OK {
-				return fmt.Errorf("%w: %d of %d budgets exceeded", errGate, eval.Exceeded(res.Budgets), len(res.Budgets))
-			}
-			return nil
+			return res.err()
 		},
 	}
 	c.Flags().StringVar(&o.budget, "budget", "", "YAML file of budgets (required)")
 	c.Flags().StringVar(&o.base, "base", "", "full-precision checkpoint to compare with (required)")
 	c.Flags().StringSliceVar(&o.texts, "text", nil, "UTF-8 texts (required unless only bytes are limited)")
 	c.Flags().IntVar(&o.windows, "windows", 0, "the first so many windows of each text (default all)")
+	c.Flags().StringVar(&o.baseline, "baseline", "", "JSON file that max_increase and max_decrease are measured from")
+	c.Flags().StringVar(&o.writeBaseline, "write-baseline", "", "write what was measured of OUT to this file, for --baseline")
 	c.Flags().StringVar(&o.junit, "junit", "", "also write the verdicts as JUnit XML to this file")
 	c.Flags().StringVar(&o.markdown, "markdown", "", "also write the verdicts as a Markdown table to this file")
+	o.cache.flags(c)
 	return c
 }
 
-// gate refuses what it cannot judge before it evaluates anything.
-func (e *env) gate(ctx context.Context, dir string, o gateOptions) (*gateResult, error) {
-	if o.budget == "" || o.base == "" {
-		return nil, &usageError{errors.New("gate: found no --budget or no --base, wanted --budget FILE and --base MODEL")}
-	}
-	g, err := recipe.LoadGate(o.budget)
+// gate judges the checkpoints. It refuses what it cannot judge before it
+// evaluates anything.
+func (e *env) gate(ctx context.Context, dirs []string, o gateOptions) (*gateResult, error) {
+	g, baseline, err := o.load(len(dirs))
 	if err != nil {
 		return nil, err
 	}
-	names := make([]string, len(o.texts))
-	for i, t := range o.texts {
-		names[i] = filepath.Base(t)
-		if slices.Contains(names[:i], names[i]) {
-			return nil, &usageError{fmt.Errorf("gate: found two texts named %s, wanted names that tell them apart", names[i])}
-		}
-	}
-	if err := eval.CheckTexts(g.Budgets, names); err != nil {
-		return nil, err
-	}
-	l, err := load(dir)
-	if err != nil {
-		return nil, err
-	}
-	size := l.tensorBytes()
-	l.close()
-
-	res := &gateResult{Model: filepath.Base(filepath.Clean(dir))}
-	var reports []eval.Report
-	for i, text := range o.texts {
-		if !limited(g.Budgets, names[i]) {
-			continue
-		}
-		r, err := e.evaluate(ctx, []string{dir}, evalOptions{text: text, base: o.base, windows: o.windows, first: true})
+	measured := make([]eval.Measured, len(dirs))
+	for i, dir := range dirs {
+		l, err := load(dir)
 		if err != nil {
 			return nil, err
 		}
-		reports = append(reports, r.Report)
-		res.Arithmetic = r.Arithmetic
+		measured[i] = eval.Measured{Model: filepath.Base(filepath.Clean(dir)), Bytes: l.tensorBytes()}
+		l.close()
 	}
-	if res.Budgets, err = eval.Gate(g.Budgets, reports, size); err != nil {
-		return nil, err
+	res := &gateResult{Model: measured[0].Model}
+	if o.writeBaseline == "" { // a baseline has them all
+		o.texts = slices.DeleteFunc(o.texts, func(t string) bool { return !limited(g.Budgets, filepath.Base(t)) })
 	}
-	res.OK = eval.Exceeded(res.Budgets) == 0
+	if len(o.texts) > 0 {
+		written, err := e.measure(ctx, dirs, o, g.Budgets, baseline, measured)
+		if err != nil {
+			return nil, err
+		}
+		res.Arithmetic = measured[0].Reports[0].Arithmetic
+		res.TokensPerSecond = speed(measured)
+		if written != nil {
+			if err := writeOutput(o.writeBaseline, written); err != nil {
+				return nil, err
+			}
+			res.Baseline = o.writeBaseline
+		}
+	} else if baseline != nil {
+		if err := o.checkBase(baseline); err != nil {
+			return nil, err
+		}
+	}
+	for _, m := range measured {
+		v, err := eval.Gate(g.Budgets, m, baseline)
+		if err != nil {
+			return nil, err
+		}
+		res.Budgets = append(res.Budgets, v...)
+	}
+	res.OK = eval.Count(res.Budgets, eval.Pass) == len(res.Budgets)
 	return res, nil
+}
+
+// load reads the files of the options and finds what does not go together.
+func (o gateOptions) load(models int) (*recipe.Gate, *recipe.Baseline, error) {
+	if o.budget == "" || o.base == "" {
+		return nil, nil, &usageError{errors.New("gate: found no --budget or no --base, wanted --budget FILE and --base MODEL")}
+	}
+	g, err := recipe.LoadGate(o.budget)
+	if err != nil {
+		return nil, nil, err
+	}
+	names, err := textNames(o.texts)
+	if err != nil {
+		return nil, nil, err
+	}
+	needsText := func(b recipe.Budget) bool { return b.Metric != recipe.Bytes }
+	switch {
+	case len(o.texts) == 0 && (slices.ContainsFunc(g.Budgets, needsText) || o.writeBaseline != ""):
+		return nil, nil, &usageError{fmt.Errorf("gate: found no text, wanted one to evaluate (--text FILE, once for each; only a gate of bytes alone has none)")}
+	case models > 1 && o.writeBaseline != "":
+		return nil, nil, &usageError{fmt.Errorf("gate: found %d checkpoints, wanted one for --write-baseline", models)}
+	case o.baseline != "":
+		b, err := recipe.LoadBaseline(o.baseline)
+		if err == nil {
+			err = b.Covers(o.baseline, g.Budgets, names)
+		}
+		return g, b, err
+	case slices.ContainsFunc(g.Budgets, recipe.Budget.Relative):
+		return nil, nil, &usageError{fmt.Errorf("gate: %s has max_increase or max_decrease, wanted what they are measured from (--baseline FILE; --write-baseline makes one)", o.budget)}
+	}
+	return g, nil, nil
+}
+
+// checkBase holds the base to that of the baseline, where no text is read.
+func (o gateOptions) checkBase(baseline *recipe.Baseline) error {
+	l, err := load(o.base)
+	if err != nil {
+		return err
+	}
+	defer l.close()
+	sum, err := l.contentSum()
+	if err != nil {
+		return err
+	}
+	return eval.CheckBaseline(o.baseline, baseline, filepath.Base(filepath.Clean(o.base)), sum, nil)
 }
 
 // limited says that a budget reads the text: others need not be evaluated.
@@ -132,21 +197,55 @@ func limited(budgets []recipe.Budget, text string) bool {
 	})
 }
 
-// write makes the reports for CI, of a gate that failed too.
-func (r *gateResult) write(o gateOptions) error {
-	for _, f := range []struct {
-		path string
-		data []byte
-	}{
-		{o.junit, eval.GateJUnit(r.Model, r.Budgets)},
-		{o.markdown, []byte(eval.GateMarkdown(r.Model, r.Budgets))},
-	} {
-		if f.path == "" {
-			continue
-		}
-		if err := atomicfile.Write(f.path, f.data); err != nil {
-			return errors.Join(checkpoint.ErrOutput, err)
+// measure evaluates the checkpoints by their first reading, in one pass, and
+// gives their reports to measured. It returns the baseline to write, if one is.
+func (e *env) measure(ctx context.Context, dirs []string, o gateOptions, budgets []recipe.Budget, baseline *recipe.Baseline, measured []eval.Measured) ([]byte, error) {
+	m, err := e.measurement(dirs, evalOptions{texts: o.texts, base: o.base, windows: o.windows, cache: o.cache})
+	if err != nil {
+		return nil, err
+	}
+	defer m.close()
+	m.onlyFirst()
+	protocols, err := m.protocols()
+	if err != nil {
+		return nil, err
+	}
+	if baseline != nil || o.writeBaseline != "" {
+		if err := m.identify(); err != nil {
+			return nil, err
 		}
 	}
-	return nil
+	if baseline != nil {
+		if err := eval.CheckBaseline(o.baseline, baseline, m.base.Name, m.baseSum, protocols); err != nil {
+			return nil, err
+		}
+		if err := eval.CheckReading(o.baseline, baseline, m.candidates); err != nil {
+			return nil, err
+		}
+	}
+	readsKL := func(b recipe.Budget) bool { return b.Metric == recipe.KLMean || b.Metric == recipe.KLP999 }
+	reports, err := m.run(ctx, o.writeBaseline == "" && !slices.ContainsFunc(budgets, readsKL))
+	if err != nil {
+		return nil, err
+	}
+	for _, ofText := range reports {
+		for i, r := range ofText {
+			measured[i].Reports = append(measured[i].Reports, r)
+		}
+	}
+	if o.writeBaseline == "" {
+		return nil, nil
+	}
+	return eval.NewBaseline(measured[0], m.baseSum, protocols).Encode()
+}
+
+// speed is how fast the checkpoints ran, in tokens per second.
+func speed(measured []eval.Measured) float64 {
+	tokens, seconds := int64(0), 0.0
+	for _, m := range measured {
+		for _, r := range m.Reports {
+			tokens, seconds = tokens+r.Tokens, seconds+r.Seconds
+		}
+	}
+	return float64(tokens) / max(seconds, 1e-9)
 }

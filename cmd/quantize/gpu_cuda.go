@@ -33,6 +33,15 @@ func describeGPU() string {
 		p.Name, p.Capability[0], p.Capability[1], p.Processors, size(p.MemoryBytes), p.DriverCUDA/1000, p.DriverCUDA%1000/10, n)
 }
 
+// openCard takes the first card into use.
+func openCard() (card, func() error, error) {
+	d, err := cuda.Open(0)
+	if err != nil {
+		return nil, nil, err
+	}
+	return cuda.NewBackend(d), d.Close, nil
+}
+
 // verifyGPU runs every check, and those of the weights of the checkpoint in dir
 // unless that is empty.
 func verifyGPU(dir string) (*kernelChecks, error) {

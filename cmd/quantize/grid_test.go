@@ -56,9 +56,11 @@ func export(t *testing.T, dir string, r *recipe.Recipe) *packer.Manifest {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := e.prepareOn(t.Context(), l, r, randomWindows(l.config), &o); err != nil {
+	release, err := e.prepare(t.Context(), l, job{recipe: r}, randomWindows(l.config), &o)
+	if err != nil {
 		t.Fatal(err)
 	}
+	defer release()
 	out := filepath.Join(t.TempDir(), "out")
 	if _, err := packer.Export(t.Context(), l.reader, out, o); err != nil {
 		t.Fatal(err)

@@ -30,6 +30,8 @@ type inspection struct {
 	Quantized    []packer.Layer `json:"quantized,omitempty"`
 	HTML         string         `json:"html,omitempty"` // the report that was written
 
+	Attention *packer.AttentionPlan `json:"attention,omitempty"` // the plan in the sidecar
+
 	Experts []packer.ExpertCoverage `json:"experts,omitempty"` // where calibration text was run
 }
 
@@ -133,7 +135,8 @@ func (r *inspection) addManifest() error {
 	}
 	r.Quantization, r.Quantized = fmt.Sprintf("%s (%s)", m.Scheme, r.Quantization), m.Layers
 	r.Experts = packer.Coverage(m.Layers)
-	return nil
+	r.Attention, err = writtenPlan(r.Path)
+	return err
 }
 
 // outlierCount is how many channels are shown at most.
@@ -171,6 +174,12 @@ func (r *inspection) text(w io.Writer, all bool) {
 			snr = fmt.Sprintf("%.2f dB", *l.SNR)
 		}
 		fmt.Fprintf(w, "  %-48s %6d x %-6d  SNR %s\n", l.Name, l.N, l.K, snr)
+	}
+	if r.Attention != nil {
+		fmt.Fprintf(w, "attention plan: %v\n", r.Attention)
+		for layer, l := range r.Attention.Layers {
+			fmt.Fprintf(w, "  %s\n", plannedLayer(layer, l))
+		}
 	}
 	writeCoverage(w, r.Experts)
 	if len(r.Outliers) > 0 {

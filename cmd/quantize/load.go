@@ -18,6 +18,16 @@ type loaded struct {
 	config  *model.Config
 	quant   *packer.QuantizationConfig // nil for full precision
 	compute *cpu.Compute
+	card    card // of quantized products and planned attention; nil: the CPU
+	// exactAttention leaves the sidecar's attention plan aside.
+	exactAttention bool
+	attention      string // of the model that was made last: its plan, "off" where that is left aside
+
+	// What a run adds: where its passes keep what is done, and how much memory the
+	// hidden states of the calibration text take.
+	journal *checkpoint.Journal
+	sums    map[string]string // of all tensors
+	buffer  model.Buffer
 }
 
 // load opens the checkpoint in dir.
@@ -30,10 +40,7 @@ func load(dir string) (*loaded, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &loaded{reader: r, compute: cpu.NewISA(isa, 0)}
-	if l.config, err = model.ParseConfig(r.ConfigJSON()); err == nil {
-		l.quant, err = packer.ParseQuantizationConfig(r.ConfigJSON())
-	}
+	l, err := opened(r, cpu.NewISA(isa, 0))
 	if err != nil {
 		_ = r.Close() // the first error is the one to tell
 		return nil, fmt.Errorf("%s: %w", dir, err)
@@ -41,13 +48,37 @@ func load(dir string) (*loaded, error) {
 	return l, nil
 }
 
+// opened is load for a reader that there is.
+func opened(r *checkpoint.Reader, c *cpu.Compute) (*loaded, error) {
+	l := &loaded{reader: r, compute: c}
+	var err error
+	if l.config, err = model.ParseConfig(r.ConfigJSON()); err == nil {
+		l.quant, err = packer.ParseQuantizationConfig(r.ConfigJSON())
+	}
+	return l, err
+}
+
+// forward is what a forward pass needs of a device.
+type forward interface {
+	kernels.Backend
+	kernels.PlanCompute
+}
+
+// backend is what forward passes are made with.
+func (l *loaded) backend() forward {
+	if l.card == nil {
+		return l.compute
+	}
+	return accelerated{l.compute, l.card}
+}
+
 // model is the checkpoint under an arithmetic; full precision has one only.
 func (l *loaded) model(a packer.Arithmetic) (*model.Model, error) {
-	src, err := kernels.Source(l.reader, l.compute, a)
+	src, err := kernels.Source(l.reader, l.backend(), a)
 	if err != nil {
 		return nil, err
 	}
-	m, err := model.New(l.config, src, l.compute)
+	m, err := model.New(l.config, src, l.backend())
 	if err != nil {
 		return nil, err
 	}
@@ -59,10 +90,13 @@ func (l *loaded) model(a packer.Arithmetic) (*model.Model, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", l.reader.Dir(), err)
 	}
+	if l.attention = planOf(sidecar); l.exactAttention && l.attention != "" {
+		l.attention, run.Attend = "off", nil
+	}
 	return m.WithRuntime(run), nil
 }
 
-// runtime is the work between the linears that a sidecar asks for; nil: none.
+// runtime is the work between the linears, attention included, that a sidecar asks for; nil: none.
 func (l *loaded) runtime(sidecar *packer.Sidecar) (model.Runtime, error) {
 	var run model.Runtime
 	if sidecar == nil {
@@ -70,6 +104,9 @@ func (l *loaded) runtime(sidecar *packer.Sidecar) (model.Runtime, error) {
 	}
 	var err error
 	if run.Cache, err = kernels.NewCache(sidecar.KV, sidecar, l.config); err != nil {
+		return run, err
+	}
+	if run.Attend, err = kernels.NewAttend(sidecar.Plan, l.config, l.backend()); err != nil {
 		return run, err
 	}
 	if sidecar.Down == packer.DownHadamard {

@@ -23,7 +23,7 @@ func (e *env) moments(ctx context.Context, l *loaded, windows [][]int32) (*momen
 	}
 	m := &moments{residual: newHessian(c.Hidden)}
 	points := []model.Point{model.AttnIn, model.V, model.MLPIn}
-	_, err = e.collect(ctx, l, windows, nil, calibrate.Options{Points: points, Hessians: points, OnSites: func(sites []*calibrate.SiteStats) error {
+	_, err = e.collect(ctx, l, windows, nil, calibrate.Options{Points: points, Hessians: points, Phase: m.phase(), OnSites: func(sites []*calibrate.SiteStats) error {
 		p, err := weights.Block(sites[0].Site.Layer)
 		if err != nil {
 			return err
@@ -41,6 +41,25 @@ func (e *env) moments(ctx context.Context, l *loaded, windows [][]int32) (*momen
 		return nil
 	}})
 	return m, err
+}
+
+// momentsState is what a journal keeps of moments.
+type momentsState struct {
+	Residual *calibrate.Hessian
+	Values   []*calibrate.Hessian
+}
+
+func (m *moments) phase() *calibrate.Phase {
+	return &calibrate.Phase{
+		Key:  "moments",
+		Save: func() ([]byte, error) { return calibrate.Encode(momentsState{m.residual, m.values}) },
+		Restore: func(data []byte) error {
+			var s momentsState
+			err := calibrate.Decode(data, &s)
+			m.residual, m.values = s.Residual, s.Values
+			return err
+		},
+	}
 }
 
 func newHessian(k int) *calibrate.Hessian {

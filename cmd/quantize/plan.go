@@ -25,14 +25,15 @@ type planResult struct {
 	BytesOut  int64            `json:"bytes_out"`
 	PeakRAM   int64            `json:"peak_ram_bytes"`
 	PeakVRAM  int64            `json:"peak_vram_bytes"` // of quantizing: 0, which happens on the CPU
-	Disk      int64            `json:"disk_bytes"`      // that the output takes
+	Disk      int64            `json:"disk_bytes"`      // at most, while it runs: output and journal
+	Journal   int64            `json:"journal_bytes"`   // of that, freed in the end
 	Seconds   float64          `json:"seconds"`
 	Machine   *machine         `json:"machine,omitempty"`
 	Runtimes  []packer.Verdict `json:"runtimes"`
 }
 
 func newPlanCommand(e *env) *cobra.Command {
-	name := "rtn"
+	name, memory := "rtn", ""
 	c := &cobra.Command{
 		Use:   "plan MODEL",
 		Short: "Say what quantizing takes and which runtimes load the result",
@@ -48,7 +49,11 @@ Of a checkpoint that is quantized already: the table.`,
 			if err != nil {
 				return err
 			}
-			res, err := plan(args[0], r)
+			bound, err := parseSize(memory)
+			if err != nil {
+				return err
+			}
+			res, err := plan(args[0], r, bound)
 			if err != nil {
 				return err
 			}
@@ -56,10 +61,12 @@ Of a checkpoint that is quantized already: the table.`,
 		},
 	}
 	c.Flags().StringVar(&name, "recipe", name, "built-in recipe or YAML file (`quantize recipe list`)")
+	c.Flags().StringVar(&memory, "memory", "", "what run will be given as --memory, like 4G or 512MiB (default no bound)")
 	return c
 }
 
-func plan(dir string, r *recipe.Recipe) (*planResult, error) {
+// plan is for a run with at most memory bytes of hidden states in memory, 0 for no bound.
+func plan(dir string, r *recipe.Recipe, memory int64) (*planResult, error) {
 	l, err := load(dir)
 	if err != nil {
 		return nil, err
@@ -76,7 +83,7 @@ func plan(dir string, r *recipe.Recipe) (*planResult, error) {
 	if err != nil {
 		return nil, err
 	}
-	est := &estimate{l.config, r, p}
+	est := &estimate{l.config, r, p, memory}
 	o.Int4.GroupSize = max(p.Group, 32)
 	m, err := measure(l.compute, p.Scheme, o.Int4, l.config.Hidden/o.Int4.GroupSize*o.Int4.GroupSize)
 	if err != nil {
@@ -87,7 +94,8 @@ func plan(dir string, r *recipe.Recipe) (*planResult, error) {
 		BytesIn: p.BytesIn, BytesOut: p.BytesOut + est.unties(), PeakRAM: est.peakRAM(), Seconds: est.seconds(m), Machine: &m,
 		Runtimes: packer.RuntimeTable(l.config, p.Scheme, p.Group, p.Linears),
 	}
-	res.Disk = res.BytesOut
+	res.Journal = est.journal()
+	res.Disk = res.BytesOut + res.Journal
 	for _, rel := range l.reader.Files() {
 		if st, err := os.Stat(filepath.Join(dir, filepath.FromSlash(rel))); err == nil {
 			res.Disk += st.Size()
@@ -120,7 +128,7 @@ func (r *planResult) text(w io.Writer) {
 	fmt.Fprintf(w, "%s: %s%s, %d linears\n", r.Model, r.Scheme, group, r.Layers)
 	if r.Machine != nil {
 		fmt.Fprintf(w, "  recipe   %s\n", r.Recipe)
-		fmt.Fprintf(w, "  size     %s -> %s (%.2fx smaller), %s of disk\n", size(r.BytesIn), size(r.BytesOut), float64(r.BytesIn)/float64(r.BytesOut), size(r.Disk))
+		fmt.Fprintf(w, "  size     %s -> %s (%.2fx smaller), %s of disk while it runs, %s of them for resume\n", size(r.BytesIn), size(r.BytesOut), float64(r.BytesIn)/float64(r.BytesOut), size(r.Disk), size(r.Journal))
 		fmt.Fprintf(w, "  memory   about %s\n", size(r.PeakRAM))
 		fmt.Fprintf(w, "  time     about %.0f s on this machine (%d cores, %.0f GFLOP/s, %.0f M weights/s)\n", r.Seconds, r.Machine.Cores, r.Machine.GFLOPS, r.Machine.Rounding/1e6)
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 	"path/filepath"
 	"runtime/debug"
 	"strings"
@@ -24,6 +25,8 @@ type job struct {
 	out    string // must not exist or be empty
 	recipe *recipe.Recipe
 	calib  []string // text files; used when the recipe weighs errors by activations
+	fresh  bool     // discards what an earlier run has finished
+	memory int64    // for the hidden states of the calibration text, 0 for no bound
 }
 
 // runResult is the result of run; the keys are those of docs/architecture.md.
@@ -45,8 +48,12 @@ type runResult struct {
 	// Experts has a row for each block with experts, where calibration text was run.
 	Experts []packer.ExpertCoverage `json:"experts,omitempty"`
 
+	// Attention is the plan in the sidecar, for our own kernels; nil: none.
+	Attention *packer.AttentionPlan `json:"attention,omitempty"`
+
 	BytesIn  int64   `json:"bytes_in"`
 	BytesOut int64   `json:"bytes_out"`
+	Resumed  int     `json:"resumed_blocks"` // that an earlier run had finished
 	Seconds  float64 `json:"seconds"`
 	PeakRSS  int64   `json:"peak_rss_bytes"`
 }
@@ -67,13 +74,19 @@ type layerSNR struct {
 const collectAt = 50
 
 // quantize does the job: statistics where the recipe wants them, then rounding
-// and writing, one linear at a time.
-func (e *env) quantize(ctx context.Context, j job) (*runResult, error) {
+// and writing, one linear at a time. What is finished goes to a journal, from
+// which the next run takes it when this one ends too early.
+func (e *env) quantize(ctx context.Context, j job) (res *runResult, err error) {
 	start := time.Now()
 	defer debug.SetGCPercent(debug.SetGCPercent(collectAt))
 	if err := outside(j.model, j.out); err != nil {
 		return nil, err
 	}
+	journal, err := e.openJournal(j.out)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = closeJournal(journal, err) }()
 	l, err := load(j.model)
 	if err != nil {
 		return nil, err
@@ -83,9 +96,47 @@ func (e *env) quantize(ctx context.Context, j job) (*runResult, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := e.prepare(ctx, l, j, &o); err != nil {
+	windows, err := e.begin(ctx, l, j, journal)
+	if err != nil {
 		return nil, err
 	}
+	restore, err := limitMemory(l, j, o)
+	if err != nil {
+		return nil, err
+	}
+	defer restore()
+	res, err = e.work(ctx, l, j, windows, o)
+	if err != nil {
+		return nil, kept(journal, l.config.Layers, err)
+	}
+	res.Seconds, res.PeakRSS = time.Since(start).Seconds(), peakRSS()
+	return res, journal.Done()
+}
+
+// limitMemory makes the collector keep to what plan announces, as far as what is in use
+// lets it: a large model's garbage comes by the gigabyte, and the share of collectAt alone
+// would let some stand that nobody was told of. GOMEMLIMIT in the environment is the user's
+// own limit. The result ends it.
+func limitMemory(l *loaded, j job, o packer.ExportOptions) (restore func(), err error) {
+	if os.Getenv("GOMEMLIMIT") != "" {
+		return func() {}, nil
+	}
+	preview, err := packer.PreviewExport(l.reader, o)
+	if err != nil {
+		return nil, err
+	}
+	before := debug.SetMemoryLimit((&estimate{l.config, j.recipe, preview, j.memory}).peakRAM())
+	return func() { debug.SetMemoryLimit(before) }, nil
+}
+
+// work does the job between the opening of its journal and the end.
+func (e *env) work(ctx context.Context, l *loaded, j job, windows [][]int32, o packer.ExportOptions) (*runResult, error) {
+	o.Journal, o.Sources = l.journal, l.sums
+	release, err := e.prepare(ctx, l, j, windows, &o)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
 	bar := e.progress("quantize")
 	o.Progress = func(done, total int64, _ *packer.Layer) { bar.set(done, total) }
 	report, err := packer.Export(ctx, l.reader, j.out, o)
@@ -94,8 +145,8 @@ func (e *env) quantize(ctx context.Context, j job) (*runResult, error) {
 		return nil, err
 	}
 	res := newRunResult(j, report, o.Notes)
-	res.Seconds, res.PeakRSS = time.Since(start).Seconds(), peakRSS()
-	return res, nil
+	res.Attention, err = writtenPlan(j.out)
+	return res, err
 }
 
 // outside refuses an output inside the source, which is never written to.
@@ -155,55 +206,47 @@ func exportOptions(cfg *model.Config, r *recipe.Recipe) (packer.ExportOptions, e
 }
 
 // prepare makes the transforms and the rounding that the recipe wants, from its
-// calibration text where one is read.
-func (e *env) prepare(ctx context.Context, l *loaded, j job, o *packer.ExportOptions) error {
-	var windows [][]int32
+// calibration text where one is read. release frees what the rounding holds.
+func (e *env) prepare(ctx context.Context, l *loaded, j job, windows [][]int32, o *packer.ExportOptions) (release func(), err error) {
+	release = func() {}
 	if j.recipe.Calibrated() {
-		var err error
-		if windows, err = calibrationWindows(l, j); err != nil {
-			return err
-		}
-	}
-	return e.prepareOn(ctx, l, j.recipe, windows, o)
-}
-
-// prepareOn is prepare with windows that are cut already, nil where none are read.
-func (e *env) prepareOn(ctx context.Context, l *loaded, r *recipe.Recipe, windows [][]int32, o *packer.ExportOptions) error {
-	if windows != nil {
 		o.Calibration = packer.NewCalibration(windows)
 	}
-	t, err := e.transform(ctx, l, r, windows)
+	t, err := e.transform(ctx, l, j.recipe, windows)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	o.Notes, o.Private, o.Tokens = t.notes, t.private, t.tokens
+	e.planAttention(l, j, windows, t, o)
 	if t.sidecar != nil {
 		data, err := packer.EncodeSidecar(t.sidecar)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		o.Files = map[string][]byte{packer.SidecarPath: data}
 	}
 	if len(t.list) > 0 {
 		if o.Folded, err = l.fold(t.list); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	switch {
-	case r.Weights.Rounding == recipe.GPTQ:
+	case j.recipe.Weights.Rounding == recipe.GPTQ:
 		target, err := l.runtime(t.sidecar)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		s, err := l.sequential(r, windows, t.list, target)
+		s, err := l.sequential(j.recipe, windows, t.list, target)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		o.Quantize = s.Quantize
-	case r.Weights.Importance == recipe.Activations:
-		stats, err := e.collect(ctx, l, windows, t.list, calibrate.Options{Points: append([]model.Point{model.ExpertIn}, calibrate.LinearInputs...)})
+		o.Quantize, o.Restored = s.Quantize, s.Restored
+		release = func() { _ = s.Close() } // what it held is of no use now
+	case j.recipe.Weights.Importance == recipe.Activations:
+		points := append([]model.Point{model.ExpertIn}, calibrate.LinearInputs...)
+		stats, err := e.collect(ctx, l, windows, t.list, calibrate.Options{Points: points, Phase: &calibrate.Phase{Key: "statistics"}})
 		if err != nil {
-			return err
+			return nil, err
 		}
 		o.Tokens = expertTokens(l.config, stats)
 		o.Quantize = weighted(l.config, stats)
@@ -211,7 +254,7 @@ func (e *env) prepareOn(ctx context.Context, l *loaded, r *recipe.Recipe, window
 	if t.clips != nil {
 		o.Quantize = clipped(t.clips, o.Quantize)
 	}
-	return nil
+	return release, nil
 }
 
 // weighted rounds each weight with the mean squared activation of its inputs as

@@ -24,6 +24,8 @@ type reportOptions struct {
 	text string // run through both models for their activations; "": none
 	// budget is a file of budgets that the kept results are judged by; "": none.
 	budget string
+	// verdicts are those of a gate that was run already, shown in place of budget's.
+	verdicts []eval.Verdict
 }
 
 // The text of a report is run for magnitudes, which a few windows show.
@@ -39,7 +41,7 @@ func (e *env) writeReport(ctx context.Context, dir string, o reportOptions) erro
 		return err
 	}
 	defer l.close()
-	in := report.Input{Reader: l.reader}
+	in := report.Input{Reader: l.reader, Gate: o.verdicts}
 	if o.base != "" {
 		base, err := load(o.base)
 		if err != nil {
@@ -92,7 +94,14 @@ func judge(l *loaded, dir, budget string) ([]eval.Verdict, error) {
 			first = append(first, r)
 		}
 	}
-	return eval.Gate(g.Budgets, first, l.tensorBytes())
+	if i := slices.IndexFunc(g.Budgets, recipe.Budget.Relative); i >= 0 {
+		return nil, &fault.Error{
+			Err: eval.ErrInput, Where: fmt.Sprintf("%s: budgets.%d", budget, i), Found: "a change from a baseline",
+			Wanted: "max or min: kept results do not say which tokens they are of", Hint: "quantize gate --baseline",
+		}
+	}
+	m := eval.Measured{Model: filepath.Base(filepath.Clean(dir)), Bytes: l.tensorBytes(), Reports: first}
+	return eval.Gate(g.Budgets, m, nil)
 }
 
 // observe takes the statistics of both models on the first windows of a text.

@@ -19,6 +19,8 @@ type runOptions struct {
 	scheme string
 	kv     string
 	calib  []string
+	fresh  bool
+	memory string
 }
 
 // load reads the recipe and puts what the flags say in the place of its own.
@@ -53,7 +55,12 @@ func newRunCommand(e *env) *cobra.Command {
 		Short: "Quantize a checkpoint",
 		Long: `Quantize the Hugging Face checkpoint in the directory MODEL as a recipe says and
 write a complete checkpoint to OUT, which must not exist or be empty. OUT appears
-whole or not at all; MODEL is only read.`,
+whole or not at all; MODEL is only read.
+
+A run that ends too early, even by a crash of the machine, keeps its finished
+blocks in .OUT.quantize beside OUT, and the same command goes on from there. What
+was made of another source, recipe, calibration text or program is refused, and
+discarded with --fresh (docs/resume.md).`,
 		Example: `  quantize run SmolLM2-135M -o out
   quantize run Qwen2.5-0.5B -o out --recipe fp8
   quantize run Llama-3-8B -o out --recipe best --kv int4 --calib wiki.txt`,
@@ -66,7 +73,11 @@ whole or not at all; MODEL is only read.`,
 			if len(o.calib) > 0 && !r.Calibrated() {
 				fmt.Fprintf(e.err, "note: recipe %s reads no calibration text; --calib is not used\n", r.Name)
 			}
-			res, err := e.quantize(c.Context(), job{model: args[0], out: o.out, recipe: r, calib: o.calib})
+			memory, err := parseSize(o.memory)
+			if err != nil {
+				return err
+			}
+			res, err := e.quantize(c.Context(), job{model: args[0], out: o.out, recipe: r, calib: o.calib, fresh: o.fresh, memory: memory})
 			if err != nil {
 				return err
 			}
@@ -78,6 +89,10 @@ whole or not at all; MODEL is only read.`,
 	c.Flags().StringVar(&o.scheme, "scheme", "", "W4A8_FP8, W4A16 or FP8_DYNAMIC in the place of the recipe's own")
 	c.Flags().StringVar(&o.kv, "kv", "", "none, fp8 or int4 (groups of 32, means taken off) in the place of the recipe's key-value cache")
 	c.Flags().StringSliceVar(&o.calib, "calib", nil, "calibration text, or .jsonl with a \"text\" field")
+	c.Flags().BoolVar(&o.fresh, "fresh", false, "start over: discard what an earlier run of this output has finished")
+	resume := c.Flags().Bool("resume", true, "go on from what an earlier run has finished; --resume=false is --fresh")
+	c.PreRun = func(*cobra.Command, []string) { o.fresh = o.fresh || !*resume }
+	c.Flags().StringVar(&o.memory, "memory", "", "memory for the hidden states of the calibration text, like 4G or 512MiB; what is beyond goes to a file beside OUT (default no bound)")
 	if err := c.MarkFlagRequired("out"); err != nil {
 		panic("quantize: run has no flag out")
 	}
@@ -95,7 +110,7 @@ func newRunResult(j job, r *packer.Report, transforms []string) *runResult {
 	res := &runResult{
 		Output: j.out, Recipe: j.recipe.Name, Scheme: r.Scheme.String(), GroupSize: r.Group, Grid: gridName(r), Layers: len(r.Layers),
 		Fallbacks: []fallback{}, Ignored: r.Ignored, Worst: []layerSNR{}, BytesIn: r.BytesIn, BytesOut: r.BytesOut,
-		Transforms: append([]string{}, transforms...),
+		Transforms: append([]string{}, transforms...), Resumed: r.Restored,
 	}
 	res.Runtimes = slices.DeleteFunc(slices.Clone(r.Notes), func(n string) bool { return slices.Contains(transforms, n) })
 	if asked := j.recipe.Scheme; asked == recipe.W4A8FP8 && r.Scheme != packer.W4A8 {
@@ -137,6 +152,9 @@ func (r *runResult) text(w io.Writer) {
 	fmt.Fprintf(w, "%s: %s%s by recipe %s, %d linears, weight SNR %.2f dB\n", r.Output, r.Scheme, group, r.Recipe, r.Layers, r.SNR)
 	fmt.Fprintf(w, "  size      %s -> %s (%.2fx smaller)\n", size(r.BytesIn), size(r.BytesOut), float64(r.BytesIn)/float64(r.BytesOut))
 	fmt.Fprintf(w, "  took      %.1f s, peak memory %s\n", r.Seconds, size(r.PeakRSS))
+	if r.Resumed > 0 {
+		fmt.Fprintf(w, "  resumed   %d blocks were finished by an earlier run\n", r.Resumed)
+	}
 	for i, s := range r.Transforms {
 		fmt.Fprintf(w, "  %-9s %s\n", map[bool]string{true: "rotation"}[i == 0], s)
 	}
@@ -145,6 +163,9 @@ func (r *runResult) text(w io.Writer) {
 	}
 	for i, l := range r.Worst {
 		fmt.Fprintf(w, "  %-9s %s %.2f dB\n", map[bool]string{true: "worst"}[i == 0], l.Name, l.SNR)
+	}
+	if r.Attention != nil {
+		fmt.Fprintf(w, "  attention %s; others than this program's kernels do not read the plan\n", r.Attention)
 	}
 	writeCoverage(w, r.Experts)
 	for _, f := range r.Fallbacks[:min(shownFallbacks, len(r.Fallbacks))] {

@@ -27,6 +27,7 @@ type scaler struct {
 	all      []model.Transform // with plan
 	clips    map[string]*smoothing.Clipping
 	decision packer.Decision
+	done     int // layers
 }
 
 // sites says what has to be measured.
@@ -75,6 +76,7 @@ func (s *scaler) layer(layer int, stats *calibrate.Stats) error {
 	if s.recipe.KV.Format == recipe.KVFP8 || s.recipe.KV.Smooth {
 		s.cacheScales(layer, stats)
 	}
+	s.done = layer + 1
 	return nil
 }
 

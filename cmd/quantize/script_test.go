@@ -19,6 +19,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if os.Getenv(asProgram) != "" {
+		main()
+	}
 	testscript.Main(m, map[string]func(){"quantize": main})
 }
 
@@ -39,11 +42,18 @@ func TestScripts(t *testing.T) {
 		Dir:                 filepath.Join("testdata", "script"),
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
+		Setup:               ownCache,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "tinymodel": tinyModel, "tinyexperts": tinyExperts, "demomodel": demoModel,
 			"flip": flip, "truncate": truncate, "json": jsonHas, "interrupt": interrupt,
 		},
 	})
+}
+
+// ownCache keeps a script out of the cache of the user who tests.
+func ownCache(e *testscript.Env) error {
+	e.Setenv("XDG_CACHE_HOME", filepath.Join(e.WorkDir, "user-cache"))
+	return nil
 }
 
 func usage(ts *testscript.TestScript, ok bool, text string) {
@@ -68,41 +78,61 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-func tinyModel(ts *testscript.TestScript, neg bool, args []string) {
-	usage(ts, !neg && len(args) == 1, "tinymodel DIR")
-	dir := ts.MkAbs(args[0])
-	shape := modeltest.Shape{
-		Name: "tiny", Family: "llama", Hidden: 128, Intermediate: 256, Layers: 1, Heads: 2, KVHeads: 1, HeadDim: 64, Vocab: 2048,
+func tinyShape(layers int) modeltest.Shape {
+	return modeltest.Shape{
+		Name: "tiny", Family: "llama", Hidden: 128, Intermediate: 256, Layers: layers, Heads: 2, KVHeads: 1, HeadDim: 64, Vocab: 2048,
 		Tied: true, Config: map[string]any{"max_position_embeddings": 64},
 	}
-	writeModel(ts, dir, shape)
 }
 
-// tinyExperts makes widths that W4A8 kernels for experts take, 256.
+func tinyModel(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, !neg && len(args) == 1, "tinymodel DIR")
+	ts.Check(writeModel(ts.MkAbs(args[0]), tinyShape(1)))
+}
+
 func tinyExperts(ts *testscript.TestScript, neg bool, args []string) {
 	usage(ts, !neg && len(args) == 2, "tinyexperts FAMILY DIR")
+	layers := 1
+	if args[0] == "qwen3_moe" {
+		layers = 2
+	}
+	ts.Check(writeModel(ts.MkAbs(args[1]), expertsShape(args[0], layers)))
+}
+
+// expertsShape has widths that W4A8 kernels for experts take, 256; the first layer
+// of qwen3_moe is dense.
+func expertsShape(family string, layers int) modeltest.Shape {
 	shape := modeltest.Shape{
-		Name: "experts", Family: args[0], Hidden: 256, Intermediate: 256, Layers: 1, Heads: 4, KVHeads: 2, HeadDim: 64, Vocab: 2048,
+		Name: "experts", Family: family, Hidden: 256, Intermediate: 256, Layers: layers, Heads: 4, KVHeads: 2, HeadDim: 64, Vocab: 2048,
 		Config: map[string]any{"max_position_embeddings": 64, "num_local_experts": 8, "num_experts_per_tok": 2},
 	}
-	if args[0] == "qwen3_moe" {
-		shape.Layers = 2
+	if family == "qwen3_moe" {
 		shape.Config = map[string]any{
 			"max_position_embeddings": 64, "num_experts": 8, "num_experts_per_tok": 2, "norm_topk_prob": true,
 			"moe_intermediate_size": 256, "mlp_only_layers": []int{0},
 		}
 	}
-	writeModel(ts, ts.MkAbs(args[1]), shape)
+	return shape
 }
 
-func writeModel(ts *testscript.TestScript, dir string, shape modeltest.Shape) {
-	ts.Check(os.MkdirAll(dir, 0o755))
-	ts.Check(modeltest.Random(1, shape).Write(dir))
+// writeModel writes a random model with the demo's tokenizer.
+func writeModel(dir string, shape modeltest.Shape) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	if err := modeltest.Random(1, shape).Write(dir); err != nil {
+		return err
+	}
 	for _, name := range []string{"tokenizer.json", "tokenizer_config.json"} {
 		data, err := demoFiles.ReadFile("demo/model/" + name)
-		ts.Check(err)
-		ts.Check(os.WriteFile(filepath.Join(dir, name), data, 0o644))
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o644); err != nil {
+			return err
+		}
 	}
+	return nil
 }
 
 func demoModel(ts *testscript.TestScript, neg bool, args []string) {

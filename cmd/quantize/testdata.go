@@ -15,47 +15,59 @@ import (
 	"quantize/model"
 )
 
-// llama8B is config.json of a model with the sizes of Llama-3.1-8B.
+// llama8B is config.json of a model with the sizes of Llama-3.1-8B and so many layers.
 const llama8B = `{
   "architectures": ["LlamaForCausalLM"], "model_type": "llama",
-  "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32,
+  "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": %d, "num_attention_heads": 32,
   "num_key_value_heads": 8, "vocab_size": 128256, "max_position_embeddings": 131072, "rms_norm_eps": 1e-05,
   "rope_theta": 500000.0, "tie_word_embeddings": false, "torch_dtype": "bfloat16"
 }
 `
 
-// newTestdataCommand is for trying plan on a large model without having one.
+// newTestdataCommand is for trying plan and run on a large model without having one.
 func newTestdataCommand(e *env) *cobra.Command {
-	out := ""
+	out, layers, seed := "", 0, uint64(0)
 	c := &cobra.Command{
-		Use:    "testdata -o DIR",
-		Short:  "Write a checkpoint with the sizes of an 8B model and no contents",
-		Long:   "Write a checkpoint with the sizes of an 8B Llama to DIR, which must not exist. Its weights are holes: zeros that take no disk.",
+		Use:   "testdata -o DIR",
+		Short: "Write a checkpoint with the sizes of an 8B model and no contents",
+		Long: `Write a checkpoint with the sizes of an 8B Llama to DIR, which must not exist. Its weights
+are holes: zeros that take no disk. With --random they are normal random numbers, 16 GB of
+them with all layers, and the demo's tokenizer stands beside them: run takes that.`,
 		Args:   cobra.NoArgs,
 		Hidden: true,
-		RunE: func(*cobra.Command, []string) error {
-			n, err := hollow(out, llama8B)
+		RunE: func(c *cobra.Command, _ []string) error {
+			config := fmt.Sprintf(llama8B, layers)
+			cfg, err := model.ParseConfig([]byte(config))
 			if err != nil {
 				return err
 			}
-			return e.print(map[string]any{"output": out, "bytes": n}, func(w io.Writer) { fmt.Fprintf(w, "%s: %s of zeros\n", out, size(n)) })
+			n, err := hollow(out, config, cfg)
+			if err != nil {
+				return err
+			}
+			what := "zeros"
+			if c.Flags().Changed("random") {
+				what = "random numbers"
+				if err := fillRandom(c.Context(), out, cfg, seed); err != nil {
+					return err
+				}
+			}
+			return e.print(map[string]any{"output": out, "bytes": n}, func(w io.Writer) { fmt.Fprintf(w, "%s: %s of %s\n", out, size(n), what) })
 		},
 	}
 	c.Flags().StringVarP(&out, "out", "o", "", "output directory (required)")
+	c.Flags().IntVar(&layers, "layers", 32, "number of layers")
+	c.Flags().Uint64Var(&seed, "random", 0, "random weights, of this seed")
 	if err := c.MarkFlagRequired("out"); err != nil {
 		panic("quantize: testdata has no flag out")
 	}
 	return c
 }
 
-// hollow writes a checkpoint of the model that config describes, one shard with a
-// hole for data, and returns the size of the data. (The checkpoint package's writer
+// hollow writes a checkpoint of the model that config.json describes, cfg when parsed: one
+// shard with a hole for data. It returns the size of the data. (The checkpoint package's writer
 // reserves the space that it will write.)
-func hollow(dir, config string) (int64, error) {
-	cfg, err := model.ParseConfig([]byte(config))
-	if err != nil {
-		return 0, err
-	}
+func hollow(dir, config string, cfg *model.Config) (int64, error) {
 	header := map[string]any{"__metadata__": map[string]string{"format": "pt"}}
 	var at int64
 	for _, t := range model.Tensors(cfg) {

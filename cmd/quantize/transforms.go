@@ -83,26 +83,26 @@ func (e *env) scales(ctx context.Context, l *loaded, r *recipe.Recipe, windows [
 	}
 	s.sidecar = t.sidecar
 	if len(measured.Points) == 0 {
-		for layer := range l.config.Layers {
-			if err := s.layer(layer, &calibrate.Stats{}); err != nil {
-				return err
-			}
-		}
-		return nil
+		return s.unmeasured()
 	}
+	measured.Phase = s.phase()
 	measured.OnSites = func(sites []*calibrate.SiteStats) error {
 		stats := &calibrate.Stats{}
 		for _, site := range sites {
 			stats.Sites = append(stats.Sites, *site)
 		}
-		if slices.Contains(measured.Points, model.DownIn) {
-			t.count(l.config, sites[0].Site.Layer, stats)
-		}
 		return s.layer(sites[0].Site.Layer, stats)
 	}
-	_, err = e.collect(ctx, l, windows, rotated, measured)
+	stats, err := e.collect(ctx, l, windows, rotated, measured)
+	if err != nil {
+		return err
+	}
 	t.clips = s.clips
-	return err
+	if slices.Contains(measured.Points, model.DownIn) {
+		// Of all layers: those that an earlier run has measured do not reach OnSites.
+		t.tokens = expertTokens(l.config, stats)
+	}
+	return nil
 }
 
 // rotations makes R1 and R2.

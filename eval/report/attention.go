@@ -16,7 +16,11 @@ type Attention struct {
 	HeadDim       int
 	Bits          int   // of a cached number, scales left out
 	BytesPerToken int64 // of the cache, all layers, scales left out
-	Layers        []AttentionLayer
+
+	Plan      string  // of attention itself; "": none
+	MinCosine float64 // the budget that it was chosen within; 0: it was not chosen
+
+	Layers []AttentionLayer
 }
 
 // AttentionLayer gives the numbers of one layer; NaN where it has none.
@@ -25,6 +29,10 @@ type AttentionLayer struct {
 	KeyScale             [2]float64 // least and largest post-RoPE scale
 	KeyMean, ValueMean   float64    // largest magnitude
 	KeyStatic, ValStatic float64    // scales of an FP8 cache
+
+	Mode                string  // of its attention; "": no plan
+	Cosine, WorstCosine float64 // to exact attention, of the whole output and of the worst head
+	RelativeL1          float64
 }
 
 // bits is the size of a cached number; 16 where the runtime keeps its own.
@@ -52,7 +60,9 @@ func (b *builder) attention() {
 		for layer := range c.Layers {
 			a.Layers = append(a.Layers, attentionLayer(s, layer))
 		}
-		if !anyNumber(a.Layers) {
+		if s.Plan != nil {
+			a.Plan, a.MinCosine = s.Plan.String(), s.Plan.MinCosine
+		} else if !anyNumber(a.Layers) {
 			a.Layers = nil
 		}
 	}
@@ -61,7 +71,10 @@ func (b *builder) attention() {
 
 func attentionLayer(s *packer.Sidecar, layer int) AttentionLayer {
 	nan := math.NaN()
-	l := AttentionLayer{layer, [2]float64{nan, nan}, nan, nan, nan, nan}
+	l := AttentionLayer{
+		Block: layer, KeyScale: [2]float64{nan, nan}, KeyMean: nan, ValueMean: nan, KeyStatic: nan, ValStatic: nan,
+		Cosine: nan, WorstCosine: nan, RelativeL1: nan,
+	}
 	for i, v := range layerOf(s, layer, func(s *packer.Sidecar) [][]float32 { return s.KeyScales }) {
 		if i == 0 {
 			l.KeyScale = [2]float64{float64(v), float64(v)}
@@ -72,6 +85,12 @@ func attentionLayer(s *packer.Sidecar, layer int) AttentionLayer {
 	l.ValueMean = largest(layerOf(s, layer, func(s *packer.Sidecar) [][]float32 { return s.ValueMeans }))
 	if layer < len(s.KScales) && layer < len(s.VScales) {
 		l.KeyStatic, l.ValStatic = float64(s.KScales[layer]), float64(s.VScales[layer])
+	}
+	if s.Plan != nil && layer < len(s.Plan.Layers) {
+		p := s.Plan.Layers[layer]
+		if l.Mode = p.Mode.String(); p.AttentionError != (packer.AttentionError{}) {
+			l.Cosine, l.WorstCosine, l.RelativeL1 = p.Cosine, p.WorstCosine, p.RelativeL1
+		}
 	}
 	return l
 }

@@ -44,7 +44,10 @@ func sidecar() *packer.Sidecar {
 	for k := range ones {
 		ones[k] = 1 + float32(k)/64
 	}
-	return &packer.Sidecar{KV: packer.KVScheme{Format: packer.KVInt4, GroupSize: 32}, KeyScales: [][]float32{ones, nil}, Down: packer.DownHadamard}
+	plan := &packer.AttentionPlan{MinCosine: 0.998, Layers: []packer.PlannedLayer{
+		{Mode: packer.AttentionInt8, AttentionError: packer.AttentionError{Cosine: 0.9995, WorstCosine: 0.9985, RelativeL1: 0.02}}, {},
+	}}
+	return &packer.Sidecar{KV: packer.KVScheme{Format: packer.KVInt4, GroupSize: 32}, KeyScales: [][]float32{ones, nil}, Down: packer.DownHadamard, Plan: plan}
 }
 
 // full builds a report with every part.
@@ -54,8 +57,7 @@ func full(t testing.TB) *Report {
 	if err := SaveResults(out.Dir(), []eval.Report{reading()}); err != nil {
 		t.Fatal(err)
 	}
-	limit := 1.1
-	gate := []eval.Verdict{{Text: "a.txt", Value: 1.02, Side: "max", Limit: limit, Margin: 0.08, OK: true}}
+	gate := []eval.Verdict{{Text: "a.txt", Value: 1.02, Side: "max", Limit: 1.1, Margin: 0.08, OK: true, Status: eval.Pass}}
 	r, err := Build(Input{Reader: out, Base: base, Observed: observed(2), Gate: gate})
 	if err != nil {
 		t.Fatal(err)
@@ -112,6 +114,11 @@ func TestWhatTheReportSays(t *testing.T) {
 	// Layer 0 has post-RoPE scales, layer 1 has none.
 	if a := r.Attention; a.Bits != 4 || a.BytesPerToken != 2*2*64/2 || a.Layers[0].KeyScale[1] != 1+63.0/64 || !math.IsNaN(a.Layers[1].KeyScale[0]) {
 		t.Errorf("attention: %+v", a)
+	}
+	// Layer 0 is planned and was measured, layer 1 is left in bf16.
+	if a := r.Attention; a.MinCosine != 0.998 || a.Plan != "int8-qk in 1 of 2 layers, bf16 in 1" ||
+		a.Layers[0].Mode != "int8-qk" || a.Layers[0].WorstCosine != 0.9985 || a.Layers[1].Mode != "bf16" || !math.IsNaN(a.Layers[1].Cosine) {
+		t.Errorf("plan: %+v", a)
 	}
 	if r.Bytes.Before <= r.Bytes.After || r.Calibration.Tokens != 3 {
 		t.Errorf("bytes %+v, calibration %+v", r.Bytes, r.Calibration)
@@ -317,5 +324,25 @@ func TestBuildRefuses(t *testing.T) {
 	got, err := ReadResults(out.Dir())
 	if diff := cmp.Diff(want, got); err != nil || diff != "" {
 		t.Errorf("%v\n%s", err, diff)
+	}
+}
+
+// A budget that nothing could be compared for is no pass, and not one that is exceeded.
+func TestGateSentence(t *testing.T) {
+	t.Parallel()
+	pass, fail, unknown := eval.Verdict{Status: eval.Pass}, eval.Verdict{Status: eval.Fail}, eval.Verdict{Status: eval.NotComparable, Reason: "9 windows"}
+	for want, gate := range map[string][]eval.Verdict{
+		"All 2 budgets hold.":                                   {pass, pass},
+		"1 of 2 budgets are exceeded":                           {pass, fail},
+		"0 of 2 budgets are exceeded, 1 could not be compared.": {pass, unknown},
+	} {
+		r := &Report{Verify: &packer.Verification{OK: true}, Gate: gate, Bytes: Change{math.NaN(), 0}}
+		v := r.verdict()
+		if !strings.Contains(v.Sentence, want) || v.OK != (want == "All 2 budgets hold.") {
+			t.Errorf("%+v, want %s", v, want)
+		}
+		if shown := strings.Contains(string(render(t, r)), "NOT COMPARABLE"); shown != strings.Contains(want, "compared") {
+			t.Errorf("%s: the table shows NOT COMPARABLE: %v", want, shown)
+		}
 	}
 }

@@ -152,6 +152,12 @@ func (r *Report) attention() Section {
 	t := Table{Caption: "Plan", Columns: columns(text("What"), text("How"))}
 	row := func(name, value string) { t.Rows = append(t.Rows, []Cell{text(name), text(value)}) }
 	row("KV cache", a.Scheme)
+	if a.Plan != "" {
+		row("queries, keys and probabilities", a.Plan+"; followed by this program's kernels alone")
+	}
+	if a.MinCosine > 0 {
+		row("budget of a layer's worst head", fmt.Sprintf("cosine %g to exact attention", a.MinCosine))
+	}
 	row("heads", fmt.Sprintf("%d of %d channels, %d of keys and values", a.Heads, a.HeadDim, a.KVHeads))
 	row("cache of a token", fmt.Sprintf("%s in all layers, %d bits a number, scales left out", size(float64(a.BytesPerToken)), a.Bits))
 	if a.Down != "" {
@@ -173,6 +179,12 @@ func (a *Attention) layerTable() Table {
 	for _, l := range a.Layers {
 		t.Rows = append(t.Rows, []Cell{integer(l.Block)})
 	}
+	if a.Plan != "" {
+		t.Columns = append(t.Columns, columns(text("Attention"))...)
+		for i, l := range a.Layers {
+			t.Rows[i] = append(t.Rows[i], text(l.Mode))
+		}
+	}
 	for _, c := range []struct {
 		name string
 		of   func(AttentionLayer) float64
@@ -183,6 +195,9 @@ func (a *Attention) layerTable() Table {
 		{"Value mean, largest", func(l AttentionLayer) float64 { return l.ValueMean }},
 		{"k_scale", func(l AttentionLayer) float64 { return l.KeyStatic }},
 		{"v_scale", func(l AttentionLayer) float64 { return l.ValStatic }},
+		{"Cosine", func(l AttentionLayer) float64 { return l.Cosine }},
+		{"Cosine, worst head", func(l AttentionLayer) float64 { return l.WorstCosine }},
+		{"Relative L1", func(l AttentionLayer) float64 { return l.RelativeL1 }},
 	} {
 		if !slices.ContainsFunc(a.Layers, func(l AttentionLayer) bool { return !math.IsNaN(c.of(l)) }) {
 			continue

@@ -23,12 +23,8 @@ func (r *Report) verdict() Verdict {
 	sentences := []string{fmt.Sprintf("All %d checks of the bytes passed.", len(r.Verify.Checks))}
 	ok := true
 	if len(r.Gate) > 0 {
-		if n := eval.Exceeded(r.Gate); n > 0 {
-			ok = false
-			sentences = append(sentences, fmt.Sprintf("%d of %d budgets are exceeded.", n, len(r.Gate)))
-		} else {
-			sentences = append(sentences, fmt.Sprintf("All %d budgets hold.", len(r.Gate)))
-		}
+		ok = eval.Count(r.Gate, eval.Pass) == len(r.Gate)
+		sentences = append(sentences, gateSentence(r.Gate))
 	}
 	switch e := r.first(); {
 	case e == nil:
@@ -43,6 +39,20 @@ func (r *Report) verdict() Verdict {
 		sentences = append(sentences, s+".")
 	}
 	return Verdict{map[bool]string{true: "PASS", false: "FAIL"}[ok], ok, strings.Join(sentences, " ")}
+}
+
+// gateSentence tells budgets that are exceeded from those that nothing could be
+// compared for; neither lets the checkpoint pass.
+func gateSentence(gate []eval.Verdict) string {
+	exceeded, unknown := eval.Count(gate, eval.Fail), eval.Count(gate, eval.NotComparable)
+	if exceeded+unknown == 0 {
+		return fmt.Sprintf("All %d budgets hold.", len(gate))
+	}
+	s := fmt.Sprintf("%d of %d budgets are exceeded", exceeded, len(gate))
+	if unknown > 0 {
+		s += fmt.Sprintf(", %d could not be compared", unknown)
+	}
+	return s + "."
 }
 
 // first is the result that the summary is about, nil without results.
@@ -107,8 +117,8 @@ func (r *Report) summary() Section {
 	s.table(loads)
 	gate := Table{Caption: "Budgets", Columns: columns(text(""), text("Metric"), text("Text"), number("Value"), number("Limit"), number("Margin"))}
 	for _, v := range r.Gate {
-		limit := v.Side + " " + exact(v.Limit)
-		gate.Rows = append(gate.Rows, []Cell{text(word(v.OK)), text(v.Metric.String()), text(v.Text), number(compared(v)), number(limit), number(exact(float64(v.Margin)))})
+		limit := v.Side + " " + exact(float64(v.Limit))
+		gate.Rows = append(gate.Rows, []Cell{text(gateWord(v.Status)), text(v.Metric.String()), text(v.Text), number(compared(v)), number(limit), number(exact(float64(v.Margin)))})
 	}
 	s.table(gate)
 	checks := Table{ID: "checks", Caption: "Checks of the bytes", Columns: columns(text(""), text("Item"), text("Detail"))}
@@ -124,6 +134,13 @@ func word(ok bool) string {
 		return "PASS"
 	}
 	return "FAIL"
+}
+
+func gateWord(s eval.Status) string {
+	if s == eval.NotComparable {
+		return "NOT COMPARABLE"
+	}
+	return word(s == eval.Pass)
 }
 
 // compared is the value of a verdict, and the bound that stood for it.
@@ -163,10 +180,10 @@ func (r *Report) predictions() Section {
 	s := Section{ID: "predictions", Title: "Predictions"}
 	t := Table{Caption: "Measured by eval", Columns: columns(
 		text("Model"), text("Arithmetic"), text("Text"), number("Perplexity"), number("Change"), number("95 % interval"), number("KL mean"), number("KL 99.9 %"), number("Top-1"))}
-	seen := false
+	seen := map[string]bool{} // texts whose base has its row
 	for _, e := range r.Results {
-		if c := e.Comparison; c != nil && c.Base != nil && !seen {
-			seen = true
+		if c := e.Comparison; c != nil && c.Base != nil && !seen[e.Text] {
+			seen[e.Text] = true
 			b := c.Base
 			t.Rows = append(t.Rows, []Cell{text(b.Model), text(b.Arithmetic), text(b.Text), number(fixed(b.Perplexity, 4)), number(""), number(""), number(""), number(""), number("")})
 		}

@@ -41,6 +41,7 @@ var reserved = []struct {
 	{"github.com/spf13/cobra", []string{"cmd"}},
 	{"github.com/vbauerster/mpb/", []string{"cmd"}},
 	{"golang.org/x/term", []string{"cmd"}},
+	{"github.com/dustin/go-humanize", []string{"cmd"}},
 	{"github.com/nlpodyssey/safetensors", []string{"checkpoint"}},
 	{"gorgonia.org/cu", []string{"kernels/cuda"}},
 	{"github.com/mmcloughlin/avo", []string{"tensor/gen", "kernels/cpu/gen", "eval/gen"}},

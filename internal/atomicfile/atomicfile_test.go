@@ -231,3 +231,31 @@ func TestCommitDoesNotReplaceANewcomer(t *testing.T) {
 	}
 	wantTree(t, dir, map[string]string{"out/": "", "out/theirs/": ""})
 }
+
+func TestRemoveLeftovers(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	stage, err := OS.NewStage(filepath.Join(dir, "out"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := stage.Create("a/b")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{".out2.tmp-abcdefghij", ".out.tmp-short", "out.tmp-abcdefghij"} {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := RemoveLeftovers(filepath.Join(dir, "out")); err != nil {
+		t.Fatal(err)
+	}
+	wantTree(t, dir, map[string]string{".out2.tmp-abcdefghij": "", ".out.tmp-short": "", "out.tmp-abcdefghij": ""})
+	if err := RemoveLeftovers(filepath.Join(dir, "absent", "out")); err != nil {
+		t.Errorf("no directory: %v", err)
+	}
+}

@@ -88,6 +88,9 @@ func (s *Stage) makeParents(dir string) error {
 // Out is the final path.
 func (s *Stage) Out() string { return s.out }
 
+// Dir is where the files are before Commit.
+func (s *Stage) Dir() string { return s.tmp }
+
 // Create makes a new file at the slash-separated relative path rel, with its
 // directories. The caller syncs and closes it before Commit.
 func (s *Stage) Create(rel string) (File, error) {

@@ -3,6 +3,7 @@ package atomicfile
 import (
 	"crypto/rand"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,26 +16,48 @@ func Write(path string, data []byte) error { return OS.Write(path, data) }
 
 // Write is [Write] on this disk.
 func (d Disk) Write(path string, data []byte) error {
-	tmp := tempName(path)
-	f, err := d.Create(tmp)
+	return d.WriteFrom(path, func(w io.Writer) error {
+		_, err := w.Write(data)
+		return err
+	})
+}
+
+// WriteFrom is [Write] of what content writes.
+func (d Disk) WriteFrom(path string, content func(io.Writer) error) error {
+	draft, err := d.NewDraft(path)
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Sync()
+	if err := content(draft); err != nil {
+		return errors.Join(err, draft.Abort())
 	}
-	if err := errors.Join(err, f.Close()); err != nil {
-		return errors.Join(err, os.Remove(tmp))
-	}
-	if err := d.Rename(tmp, path); err != nil {
-		return errors.Join(err, os.Remove(tmp))
-	}
-	return d.SyncDir(filepath.Dir(path))
+	return draft.Commit()
 }
+
+// RemoveLeftovers removes what writers of path left that did not live to do it:
+// the caller knows that none is at work.
+func RemoveLeftovers(path string) error {
+	dir, base := filepath.Split(path)
+	entries, err := os.ReadDir(filepath.Clean(dir))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	for _, e := range entries {
+		if mark, ok := strings.CutPrefix(e.Name(), "."+base+tempMark); ok && len(mark) == tempLength {
+			err = errors.Join(err, os.RemoveAll(filepath.Join(dir, e.Name())))
+		}
+	}
+	return err
+}
+
+// What tempName puts after a name.
+const (
+	tempMark   = ".tmp-"
+	tempLength = 10
+)
 
 // tempName gives a hidden name beside path that nobody else has.
 func tempName(path string) string {
 	dir, base := filepath.Split(path)
-	return filepath.Join(dir, "."+base+".tmp-"+strings.ToLower(rand.Text()[:10]))
+	return filepath.Join(dir, "."+base+tempMark+strings.ToLower(rand.Text()[:tempLength]))
 }

@@ -27,8 +27,15 @@ const gpuHead = "| N x K | M | exact: us, TFLOP/s | lut: us, TFLOP/s | weight at
 // summaryTokens are the rows of the README; docs/gpu.md has all.
 var summaryTokens = []int{1, 16, 64, 256, 4096}
 
-// allGPU gives the table of docs/gpu.md.
-func allGPU(dir string) ([]byte, error) { return gpuTable(dir, nil) }
+// allGPU gives the tables of docs/gpu.md.
+func allGPU(dir string) ([]byte, error) {
+	products, err := gpuTable(dir, nil)
+	if err != nil {
+		return nil, err
+	}
+	attention, err := attentionTable(dir)
+	return append(products, attention...), err
+}
 
 // gpuTable gives the table of the GPU's products with those numbers of tokens, all
 // if there are none; it is empty where nothing was measured.

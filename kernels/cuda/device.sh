@@ -10,6 +10,9 @@
 #   tune         the kernels that suit: TOKENS=1,16,64 SHAPES=0,1,2,3, QUANTIZE_CODES=signed8|signed7|table
 #   profile      Nsight Compute over the prefill kernels: PROFILE=M,shape
 #   competitors  cuBLAS and cuBLASLt: TOKENS, NK=6144x4096,...
+#   attcheck     the suite of attention; CAPTURED=file of mkcaptured: on a model's operands too
+#   attspeed     attention's speed, checked against float64 first
+#   attcompetitors  FlashAttention and cuDNN through PyTorch, the same shapes
 #   kvcheck      the INT4 cache: decode attention and appending, against their twins
 #   kvspeed      decode attention: microseconds and the share of the read bandwidth; a star marks the chosen division
 #   kvcompetitors  PyTorch's attention at the same shapes: KV=BxSxHEADSxKVHEADSxD,...
@@ -52,6 +55,11 @@ for step in "$@"; do
         --section SchedulerStats --section WarpStateStats --section MemoryWorkloadAnalysis_Tables --section InstructionStats $test -test.run TestProfile
       ;;
     competitors) run "competitors-${TAG:-0}" python3 competitors.py "$out/competitors-${TAG:-0}.json" "$NK" "$TOKENS" ;;
+    attcheck)
+      QUANTIZE_CAPTURED=${CAPTURED:-} run attention $test -test.v -test.run 'TestAttention|TestCapturedAttention' -test.count 1
+      ;;
+    attspeed) QUANTIZE_ATTENTION="$out/attention.json" run attspeed $test -test.run TestAttentionSpeed -test.v ;;
+    attcompetitors) run attcompetitors python3 prefill_competitors.py "$out/attention-competitors.json" ;;
     kvcheck) run kvcheck $test -test.v -test.run 'TestKV(Decode|Append|Places|PutGet|Plan|Kernels)' -test.count 1 ;;
     kvspeed) QUANTIZE_KV_SPEED=1 QUANTIZE_KV_SPEED_OUT="$out/kvspeed.json" run kvspeed $test -test.v -test.run TestKVSpeed ;;
     kvcompetitors)

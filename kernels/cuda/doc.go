@@ -16,6 +16,7 @@
 //	    kvdecode.cu   attention of one query token a sequence over it
 //	    mainloop.cuh  what a warpgroup of K3 and K4 does
 //	    probe.cu      what the hardware does and how fast
+//	K5  attention_quantize.cu, attention.cu   prefill attention, rounding of keys and values first
 //
 // # The product
 //
@@ -70,6 +71,34 @@
 // c XOR (m mod 8): consecutive rows of a slab are one contiguous copy and, in
 // shared memory, a K-major wgmma tile with 128-byte swizzle. Rows are padded to a
 // multiple of 8; what the padding holds is never stored.
+//
+// # Keys and values of prefill attention
+//
+// The keys of a sequence and KV head are tiles of 128, [tile][128 keys][D] bytes
+// (INT8 or E4M3), which one bulk copy brings to shared memory, where they are the
+// K-major second operand of Q·Kᵀ. A row's 16-byte chunks are swizzled within the row:
+//
+//	D = 128   chunk c of key j at place c XOR (j mod 8)         SWIZZLE_128B
+//	D =  64   chunk c of key j at place c XOR (j/2 mod 4)       SWIZZLE_64B
+//
+//	            16 bytes
+//	key 0   | c0 | c1 | c2 | c3 | c4 | c5 | c6 | c7 |      D = 128
+//	key 1   | c1 | c0 | c3 | c2 | c5 | c4 | c7 | c6 |
+//	key 2   | c2 | c3 | c0 | c1 | c6 | c7 | c4 | c5 |
+//	 ...
+//
+// A lane t of a quad holds the scores of keys 8i+2t and 8i+2t+1, which share one
+// scale: [tile][4] float32.
+//
+// Values lie transposed, [tile][D channels][128 keys], E4M3, swizzled as for D = 128,
+// because wgmma takes 8-bit operands K-major only. Within 16 keys (a chunk) the order is
+//
+//	place   0  1  2  3   4  5  6  7   8  9 10 11  12 13 14 15
+//	key     0  1  8  9   2  3 10 11   4  5 12 13   6  7 14 15
+//
+// so that the scores which a lane holds, keys 2t, 2t+1 of two blocks of eight, are the
+// four neighbours that the A fragment of P·V wants of it: probabilities go from
+// accumulators to operands without a shuffle. Keys beyond the last are zeros.
 //
 // [gorgonia.org/cu]: https://pkg.go.dev/gorgonia.org/cu
 package cuda

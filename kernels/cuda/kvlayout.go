@@ -75,6 +75,21 @@ func (l KVLayout) valid() bool {
 	return (l.HeadDim == 64 || l.HeadDim == 128) && (l.Group == 32 || l.Group == 64 || l.Group == l.HeadDim)
 }
 
+// kvLayouts are those that kernels were built for.
+func kvLayouts() []KVLayout {
+	var all []KVLayout
+	for _, d := range []int{64, 128} {
+		for _, group := range []int{32, 64, 128} {
+			for _, symmetric := range []bool{false, true} {
+				if l := (KVLayout{HeadDim: d, Group: group, Symmetric: symmetric}); l.valid() {
+					all = append(all, l)
+				}
+			}
+		}
+	}
+	return all
+}
+
 func (l KVLayout) parameterBytes() int {
 	if l.Symmetric {
 		return 1

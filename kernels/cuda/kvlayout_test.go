@@ -13,21 +13,6 @@ import (
 	"quantize/kernels/ref"
 )
 
-// kvLayouts are all that have kernels.
-func kvLayouts() []KVLayout {
-	var all []KVLayout
-	for _, d := range []int{64, 128} {
-		for _, group := range []int{32, 64, 128} {
-			for _, symmetric := range []bool{false, true} {
-				if l := (KVLayout{HeadDim: d, Group: group, Symmetric: symmetric}); l.valid() {
-					all = append(all, l)
-				}
-			}
-		}
-	}
-	return all
-}
-
 // Every nibble and every parameter of a record has one owner, and no two tokens share a
 // byte: what is appended touches nobody else's.
 func TestKVPlacesAreABijection(t *testing.T) {

@@ -4,6 +4,7 @@ package cuda
 
 import (
 	"embed"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -53,7 +54,7 @@ func newSession(ordinal int) (*Session, error) {
 			return nil, err
 		}
 	}
-	return s, nil
+	return s, errors.Join(s.allowPrefill(), s.allowCached())
 }
 
 // load makes the kernels of a cubin known.

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"math/rand/v2"
 	"testing"
+
+	"quantize/kernels"
 )
 
 // TestSmall launches every kernel on small shapes, for compute-sanitizer, under
@@ -27,6 +29,19 @@ func TestSmall(t *testing.T) {
 			group, low int
 		}{{[3]int{9, 200, 384}, 128, -8}, {[3]int{133, 136, 256}, 64, -8}} {
 			faults = append(faults, s.checkIntegerProduct(rand.New(rand.NewPCG(5, uint64(i))), c.shape, c.group, c.low))
+		}
+		for i, f := range prefillFormats() {
+			if f.Mode == kernels.AttentionInt4 {
+				continue // the same code as INT8
+			}
+			a := kernels.Attention{Batch: 1, Heads: 2, KVHeads: 1, HeadDim: 64 << (i / 2 % 2), Queries: 260, Keys: 330, Causal: true, Scale: 0.1, Format: f}
+			r := rand.New(rand.NewPCG(6, uint64(i)))
+			keys := a
+			keys.Queries = 0
+			faults = append(faults, s.checkCodes(r, keys), s.checkAttention(r, a), s.checkAttention(r, withMask(a, 64, 128)))
+		}
+		for _, l := range []KVLayout{{HeadDim: 64, Group: 32}, {HeadDim: 128, Group: 128, Symmetric: true}} {
+			faults = append(faults, s.checkCached(l, 2))
 		}
 		small := KVLayout{HeadDim: 64, Group: 32}
 		faults = append(faults,

@@ -3,6 +3,7 @@
 package cuda
 
 import (
+	"encoding/binary"
 	"fmt"
 	"math"
 	"slices"
@@ -33,6 +34,10 @@ func Checks() []Check {
 		{"large products against float64", checkLarge},
 		{"fifty launches give the same bits", checkDeterminism},
 		{"a graph of dependent launches gives the same bits", checkGraph},
+		{"rounded keys and values are those of RoundAttention", checkAttentionCodes},
+		{"attention against float64", checkAttention},
+		{"fifty launches of attention give the same bits", checkAttentionDeterminism},
+		{"attention over an INT4 cache, every layout, fifty launches", checkCachedAttention},
 	}
 }
 
@@ -93,9 +98,8 @@ func (o output) reset(s *Session) error {
 	return s.Fill(o.inner, poison)
 }
 
-// bf16 downloads the output; a changed guard or an element that was not written
-// is an error.
-func (o output) bf16(s *Session, where string) ([]uint16, error) {
+// download returns the bytes between the guards; a changed guard is an error.
+func (o output) download(s *Session, where string) ([]uint8, error) {
 	raw := make([]uint8, o.all.Bytes)
 	if err := Download(s, raw, o.all); err != nil {
 		return nil, err
@@ -105,12 +109,39 @@ func (o output) bf16(s *Session, where string) ([]uint16, error) {
 			return nil, wrong(where, fmt.Sprintf("guard byte %d of the output changed", i), "nothing written outside")
 		}
 	}
-	y := make([]uint16, o.inner.Bytes/2)
+	return raw[guardBytes : len(raw)-guardBytes], nil
+}
+
+// bf16 downloads the output; a changed guard or an element that was not written
+// is an error.
+func (o output) bf16(s *Session, where string) ([]uint16, error) {
+	raw, err := o.download(s, where)
+	if err != nil {
+		return nil, err
+	}
+	y := make([]uint16, len(raw)/2)
 	for i := range y {
-		y[i] = uint16(raw[guardBytes+2*i]) | uint16(raw[guardBytes+2*i+1])<<8
+		y[i] = binary.LittleEndian.Uint16(raw[2*i:])
 		if y[i] == poison<<8|poison {
 			return nil, wrong(where, fmt.Sprintf("element %d not written", i), "all written")
 		}
+	}
+	return y, nil
+}
+
+// float32s is [output.bf16] of FP32.
+func (o output) float32s(s *Session, where string) ([]float32, error) {
+	raw, err := o.download(s, where)
+	if err != nil {
+		return nil, err
+	}
+	y := make([]float32, len(raw)/4)
+	for i := range y {
+		bits := binary.LittleEndian.Uint32(raw[4*i:])
+		if bits == poison<<24|poison<<16|poison<<8|poison {
+			return nil, wrong(where, fmt.Sprintf("element %d not written", i), "all written")
+		}
+		y[i] = math.Float32frombits(bits)
 	}
 	return y, nil
 }

@@ -16,6 +16,19 @@ type CoarseAttention interface {
 	AttentionError(f kernels.AttentionFormat) float64
 }
 
+// CoarseScores is implemented by an Attender that sums the scores of a format in fewer bits
+// than FP32: the error of a score of headDim channels, in units of the largest product
+// a.Scale·|q[c]·k[c]| in it. Outputs may be off by as much, relatively, and lse absolutely.
+type CoarseScores interface {
+	ScoreError(f kernels.AttentionFormat, headDim int) float64
+}
+
+// NarrowAttention is implemented by an Attender that takes finite operands in BF16: the
+// suite's are then such numbers, so that the bounds of a format hold as they stand.
+type NarrowAttention interface {
+	AttentionBF16()
+}
+
 // attentionFormat is a format and how far from exact attention it may be on N(0,1).
 type attentionFormat struct {
 	kernels.AttentionFormat
@@ -40,6 +53,8 @@ var attentionFormats = []attentionFormat{
 	{kernels.AttentionFormat{Mode: kernels.AttentionFP8, KV: packer.KVScheme{Format: packer.KVFP8, FP8Queries: true}}, 0.054, 0.067},
 	{kernels.AttentionFormat{Mode: kernels.AttentionFP8, KV: packer.KVScheme{Format: packer.KVInt4, Symmetric: true, FP8Queries: true}}, 0.19, 0.22},
 	{kernels.AttentionFormat{Mode: kernels.AttentionFP8, KV: packer.KVScheme{Format: packer.KVInt4, GroupSize: 32, FP8Queries: true}}, 0.135, 0.155},
+	{kernels.AttentionFormat{Mode: kernels.AttentionInt8, SmoothK: true, SmoothV: true, Granularity: kernels.PerThread}, 0.035, 0.04},
+	{kernels.AttentionFormat{Mode: kernels.AttentionInt4, SmoothK: true, Granularity: kernels.PerThread}, 0.19, 0.25},
 }
 
 func (f attentionFormat) String() string {
@@ -86,8 +101,10 @@ var attentionMasks = [][2]int{{64, 128}, {128, 64}, {50, 30}}
 // format costs, and to attention of the operands that the format rounds them to
 // (ref.RoundAttention), within what rounding probabilities costs, and 1e-3 for lse.
 // What the implementation does not support is skipped.
-func RunAttention(t *testing.T, b kernels.Attender) {
+// It returns the formats of which something ran.
+func RunAttention(t *testing.T, b kernels.Attender) []kernels.AttentionFormat {
 	t.Helper()
+	var ran []kernels.AttentionFormat
 	for number, f := range attentionFormats {
 		t.Run(f.String(), func(t *testing.T) {
 			s := &attentionSuite{implementation: b, format: f, number: 1000 * number}
@@ -100,9 +117,13 @@ func RunAttention(t *testing.T, b kernels.Attender) {
 			}
 			s.long(t)
 			s.properties(t)
+			if s.ran > 0 {
+				ran = append(ran, f.AttentionFormat)
+			}
 			s.finish(t)
 		})
 	}
+	return ran
 }
 
 // masked gives a a random mask that hides every block of the first query row and one

@@ -40,9 +40,9 @@ type AttentionOperands struct {
 //	          v̄[c] = Σ_j v[j,c] / Keys        v' = v - v̄          (SmoothV)
 //	          ΔS[j] = Σ_c q̄[c]·k'[j,c]                             (SmoothQ, of k' before it is rounded)
 //	scores    δ = max(max|x'| / R, 2^-126)     over a group of tokens, all channels of a head
-//	          code = clamp(round(x'/δ), -R, R)                      R = 127 (INT8), 7 (INT4)
-//	          code = e4m3(x'/δ), saturating                         R = 448 (FP8)
-//	values    δ[c] = max(max_j|v'[j,c]| / 448, 2^-126)   code = e4m3(v'/δ)
+//	          code = clamp(round(x'·fl(1/δ)), -R, R)                R = 127 (INT8), 7 (INT4)
+//	          code = e4m3(x'·fl(1/δ)), saturating                   R = 448 (FP8)
+//	values    δ[c] = max(max_j|v'[j,c]| / 448, 2^-126)   code = e4m3(v'·fl(1/δ))
 //
 // so a group of zeros has codes 0. A group with a NaN or an infinity has the scale NaN
 // and codes 0; a mean that is none takes its whole sequence and head along. AttentionBF16

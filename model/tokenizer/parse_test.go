@@ -8,6 +8,7 @@ import (
 	"sync"
 	"testing"
 
+	"quantize/internal/alloc"
 	"quantize/internal/fault"
 
 	"github.com/google/go-cmp/cmp"
@@ -250,7 +251,11 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte(strings.Replace(tiny, `"added_tokens":[]`,
 		`"added_tokens":[{"id":3,"content":"<s>","single_word":true,"lstrip":true,"rstrip":true,"normalized":true,"special":true}]`, 1)), []byte(nil))
 	f.Fuzz(func(t *testing.T, file, config []byte) {
-		tok, err := Parse(file, config)
+		var tok *Tokenizer
+		var err error
+		if over := alloc.Check(len(file)+len(config), func() { tok, err = Parse(file, config) }); over != nil {
+			t.Fatal(over)
+		}
 		if err != nil {
 			if !errors.Is(err, ErrInvalid) && !errors.Is(err, ErrUnsupported) {
 				t.Fatalf("untyped error %v", err)

@@ -3,6 +3,7 @@
 // the dispatch table chooses, beside cuBLAS.
 //
 //	go run ./kernels/cuda/mkresults -date D -commit C -competitors F TUNE.json... > testdata/results/gpu.json
+//	go run ./kernels/cuda/mkresults -date D -commit C -competitors F -attention attention.json > testdata/results/attention.json
 package main
 
 import (
@@ -60,23 +61,35 @@ func main() {
 	date := flag.String("date", "", "day of the run")
 	commit := flag.String("commit", "", "commit of the run")
 	file := flag.String("competitors", "", "what competitors.py wrote")
+	timings := flag.String("attention", "", "what device.sh attspeed wrote, instead of products")
 	flag.Parse()
-	if err := run(*date, *commit, *file, flag.Args()); err != nil {
+	var out any
+	var err error
+	if *timings != "" {
+		out, err = attention(*date, *commit, *timings, *file)
+	} else {
+		out, err = products(*date, *commit, *file, flag.Args())
+	}
+	if err == nil {
+		err = write(out)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "mkresults:", err)
 		os.Exit(1)
 	}
 }
 
-func run(date, commit, file string, tunes []string) error {
+// products joins the timings of the INT4 products.
+func products(date, commit, file string, tunes []string) (results, error) {
 	var others competitors
 	if err := read(file, &others); err != nil {
-		return err
+		return results{}, err
 	}
 	var timings []timing
 	for _, f := range tunes {
 		var some []timing
 		if err := read(f, &some); err != nil {
-			return err
+			return results{}, err
 		}
 		timings = append(timings, some...)
 	}
@@ -91,12 +104,16 @@ func run(date, commit, file string, tunes []string) error {
 		exact, errExact := chosen(timings, r, "exact", packer.Exact)
 		lut, errLUT := chosen(timings, r, "lut", packer.LUT)
 		if err := errors.Join(errExact, errLUT); err != nil {
-			return err
+			return results{}, err
 		}
 		r.Exact, r.LUT, r.Floor = exact.US, lut.US, exact.Floor
 		out.Rows = append(out.Rows, r)
 	}
-	text, err := json.MarshalIndent(out, "", " ")
+	return out, nil
+}
+
+func write(v any) error {
+	text, err := json.MarshalIndent(v, "", " ")
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,64 @@
+package main
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"quantize/kernels/cpu"
+	"quantize/packer"
+)
+
+// contentSum is the sha256 of all of the checkpoint that decides what it
+// computes: configuration, tensors, and the sidecar of the work between them.
+// How the tensors are cut into shards is not in it.
+func (l *loaded) contentSum() (string, error) {
+	h := sha256.New()
+	part := func(name string, data []byte) { // lengths keep two parts from reading as one
+		fmt.Fprintf(h, "%d %s %d\n", len(name), name, len(data))
+		h.Write(data)
+	}
+	part("config", l.reader.ConfigJSON())
+	sidecar, err := os.ReadFile(filepath.Join(l.reader.Dir(), filepath.FromSlash(packer.SidecarPath)))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	part("sidecar", sidecar)
+	var buf []byte
+	for _, name := range l.reader.Names() {
+		info, err := l.reader.Info(name)
+		if err != nil {
+			return "", err
+		}
+		if buf, err = l.reader.Raw(name, buf); err != nil {
+			return "", err
+		}
+		part(fmt.Sprintf("%s %s %v", name, info.DType, info.Shape), buf)
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+// resultID names what decides the bits of a result: the content, the instruction
+// set, and this program, by its own bytes. A version that somebody must remember
+// to raise would one day let old numbers pass for those of new arithmetic.
+func resultID(contentSum string, compute *cpu.Compute) (string, error) {
+	path, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		_ = f.Close() // the first error is the one to tell
+		return "", err
+	}
+	return fmt.Sprintf("%s %s %x", contentSum, compute.ISA(), h.Sum(nil)), f.Close()
+}

@@ -1,0 +1,236 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"unicode/utf8"
+
+	"quantize/eval"
+	"quantize/internal/fault"
+	"quantize/model/tokenizer"
+	"quantize/packer"
+)
+
+// measurement is an evaluation that is ready to run: checkpoints are open and
+// texts are read, nothing is computed.
+type measurement struct {
+	e          *env
+	base       *eval.Candidate // nil: none
+	baseSum    string          // of the base's content
+	candidates []eval.Candidate
+	first      []int // of each checkpoint's readings in candidates
+	texts      []eval.Text
+	options    eval.Options
+	open       []*loaded
+	card       card // of the candidates; nil: the CPU
+	closeCard  func() error
+}
+
+// measurement opens the checkpoints in dirs, of which the first has the tokenizer.
+func (e *env) measurement(dirs []string, o evalOptions) (_ *measurement, err error) {
+	m := &measurement{e: e, options: eval.Options{Window: o.window, Windows: o.windows}}
+	defer func() {
+		if err != nil {
+			m.close()
+		}
+	}()
+	if m.card, m.closeCard, err = device(o.device); err != nil {
+		return nil, err
+	}
+	if m.texts, err = readTexts(dirs[0], o.texts); err != nil {
+		return nil, err
+	}
+	for _, dir := range dirs {
+		l, err := m.load(dir)
+		if err != nil {
+			return nil, err
+		}
+		l.exactAttention, l.card = o.attention == "off", m.card
+		wanted := o.arithmetic
+		if len(dirs) > 1 && l.scheme() != "w4a8" {
+			wanted = nil // beside others that have readings to choose from
+		}
+		read, err := l.candidates(dir, wanted)
+		if err != nil {
+			return nil, err
+		}
+		m.first = append(m.first, len(m.candidates))
+		m.candidates = append(m.candidates, read...)
+	}
+	if o.base == "" {
+		return m, nil
+	}
+	b, err := m.load(o.base)
+	if err != nil {
+		return nil, err
+	}
+	base, err := b.candidates(o.base, nil)
+	if err != nil {
+		return nil, err
+	}
+	m.base = &base[0]
+	if m.options.Cache, err = o.cache.open(e); err != nil || m.options.Cache == nil {
+		return m, err
+	}
+	if err := m.identify(); err != nil {
+		return nil, err
+	}
+	m.base.ID, err = resultID(m.baseSum, b.compute)
+	return m, err
+}
+
+func (m *measurement) load(dir string) (*loaded, error) {
+	l, err := load(dir)
+	if err == nil {
+		m.open = append(m.open, l)
+	}
+	return l, err
+}
+
+// identify reads all of the base, the last one opened, for its hash.
+func (m *measurement) identify() (err error) {
+	if m.baseSum == "" {
+		m.baseSum, err = m.open[len(m.open)-1].contentSum()
+	}
+	return err
+}
+
+// protocols are those of the texts.
+func (m *measurement) protocols() ([]eval.Protocol, error) {
+	models := m.candidates
+	if m.base != nil {
+		models = append([]eval.Candidate{*m.base}, models...)
+	}
+	return eval.Protocols(models, m.texts, m.options)
+}
+
+// onlyFirst leaves each checkpoint its first reading.
+func (m *measurement) onlyFirst() {
+	var kept []eval.Candidate
+	for i, at := range m.first {
+		kept = append(kept, m.candidates[at])
+		m.first[i] = i
+	}
+	m.candidates = kept
+}
+
+// run evaluates; report [t][i] is of texts[t] and candidates[i].
+func (m *measurement) run(ctx context.Context, withoutKL bool) ([][]eval.Report, error) {
+	bar := m.e.progress("evaluate")
+	defer bar.end()
+	o := m.options
+	o.OnProgress, o.WithoutKL = bar.set, withoutKL
+	if m.base == nil {
+		return eval.Perplexity(ctx, m.candidates, m.texts, o)
+	}
+	return eval.Compare(ctx, *m.base, m.candidates, m.texts, o)
+}
+
+// of are the reports of checkpoint i, of all that run gave.
+func (m *measurement) of(i int, reports [][]eval.Report) [][]eval.Report {
+	end := len(m.candidates)
+	if i+1 < len(m.first) {
+		end = m.first[i+1]
+	}
+	var own [][]eval.Report
+	for _, r := range reports {
+		own = append(own, r[m.first[i]:end])
+	}
+	return own
+}
+
+func (m *measurement) close() {
+	for _, l := range m.open {
+		l.close()
+	}
+	if m.closeCard != nil {
+		_ = m.closeCard() // results have been copied back
+	}
+}
+
+// arithmetics are the readings by name; full precision and FP8 have one.
+var arithmetics = map[string]packer.Arithmetic{
+	"lut": packer.LUT, "exact": packer.Exact, "weight-only": packer.WeightOnly,
+	"bf16": packer.WeightOnly, "fp8": packer.Exact,
+}
+
+// readings names the arithmetics that a scheme's configuration means, the first the
+// runtime's that most users deploy.
+var readings = map[string][]string{"bf16": {"bf16"}, "fp8": {"fp8"}, "w4a16": {"weight-only"}, "w4a8": {"lut", "exact"}}
+
+// candidates are the readings of the checkpoint that are evaluated; wanted
+// names them, none takes those its config.json means.
+func (l *loaded) candidates(dir string, wanted []string) ([]eval.Candidate, error) {
+	scheme := l.scheme()
+	names := readings[scheme]
+	if len(wanted) > 0 {
+		if scheme != "w4a8" && !slices.Equal(wanted, names) {
+			return nil, &usageError{fmt.Errorf("%s is %s: it has one reading; leave --arithmetic out", dir, scheme)}
+		}
+		names = wanted
+	}
+	head, err := l.headID()
+	if err != nil {
+		return nil, err
+	}
+	var out []eval.Candidate
+	for _, name := range names {
+		a, ok := arithmetics[name]
+		if !ok {
+			return nil, &usageError{fmt.Errorf("--arithmetic: found %q, wanted lut, exact or weight-only", name)}
+		}
+		m, err := l.model(a)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, eval.Candidate{Model: m, Name: filepath.Base(filepath.Clean(dir)), Arithmetic: name, Attention: l.attention, HeadID: head})
+	}
+	return out, nil
+}
+
+// readTexts reads texts with the tokenizer of the checkpoint in dir.
+func readTexts(dir string, paths []string) ([]eval.Text, error) {
+	names, err := textNames(paths)
+	if err != nil {
+		return nil, err
+	}
+	tok, err := tokenizer.Load(dir)
+	if err != nil {
+		return nil, err
+	}
+	texts := make([]eval.Text, len(paths))
+	for i, path := range paths {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return nil, &fault.Error{Err: eval.ErrInput, Where: path, Found: err.Error(), Wanted: "a readable text file"}
+		}
+		if !utf8.Valid(data) {
+			return nil, &fault.Error{Err: eval.ErrInput, Where: path, Found: "bytes that are not UTF-8", Wanted: "UTF-8 text"}
+		}
+		plain, err := tok.Encode(string(data), false)
+		if err != nil {
+			return nil, err
+		}
+		ids, err := tok.Encode(string(data), true)
+		if err != nil {
+			return nil, err
+		}
+		texts[i] = eval.Text{Name: names[i], Tokens: ids, BOS: len(ids) > 0 && (len(plain) == 0 || ids[0] != plain[0])}
+	}
+	return texts, nil
+}
+
+// textNames are the names that reports and budgets have for text files.
+func textNames(paths []string) ([]string, error) {
+	names := make([]string, len(paths))
+	for i, p := range paths {
+		names[i] = filepath.Base(p)
+		if slices.Contains(names[:i], names[i]) {
+			return nil, &usageError{fmt.Errorf("found two texts named %s, wanted names that tell them apart", names[i])}
+		}
+	}
+	return names, nil
+}

@@ -1,0 +1,26 @@
+package main
+
+import (
+	"testing"
+
+	"quantize/eval"
+)
+
+// Each checkpoint gets its own readings of each text, whatever their number.
+func TestReportsOfACheckpoint(t *testing.T) {
+	t.Parallel()
+	m := &measurement{candidates: make([]eval.Candidate, 3), first: []int{0, 2}}
+	named := func(name string) eval.Report { return eval.Report{Result: eval.Result{Model: name}} }
+	reports := [][]eval.Report{{named("a"), named("a"), named("b")}, {named("a"), named("a"), named("b")}}
+	a, b := newEvalResult(m.of(0, reports)), newEvalResult(m.of(1, reports))
+	if len(a.all()) != 4 || len(a.Texts) != 2 || len(b.all()) != 2 || b.Readings != nil {
+		t.Fatalf("%+v, %+v", a, b)
+	}
+	for name, r := range map[string]*evalResult{"a": a, "b": b} {
+		for _, report := range r.all() {
+			if report.Model != name {
+				t.Errorf("%s has a report of %s", name, report.Model)
+			}
+		}
+	}
+}

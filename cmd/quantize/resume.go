@@ -1,0 +1,144 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"sync"
+
+	"quantize/checkpoint"
+	"quantize/kernels/cpu"
+	"quantize/model"
+	"quantize/packer"
+	"quantize/recipe"
+)
+
+// openJournal locks the output and opens what an earlier run has finished of it.
+func (e *env) openJournal(out string) (*checkpoint.Journal, error) {
+	return checkpoint.OpenJournal(out, func(message string) { fmt.Fprintf(e.err, "warning: %s\n", message) })
+}
+
+// closeJournal ends the work on an output; the first error is the one to tell.
+func closeJournal(j *checkpoint.Journal, err error) error {
+	if closing := j.Close(); err == nil && closing != nil {
+		return fmt.Errorf("the output is complete, what was kept of the work is not removed: %w", closing)
+	}
+	return err
+}
+
+// begin reads all that the bytes of the output depend on, and finds out whether
+// the journal is of the same. It returns the calibration text.
+func (e *env) begin(ctx context.Context, l *loaded, j job, journal *checkpoint.Journal) (windows [][]int32, err error) {
+	if j.recipe.Calibrated() {
+		if windows, err = calibrationWindows(l, j); err != nil {
+			return nil, err
+		}
+	}
+	if l.sums, err = l.reader.Hashes(ctx); err != nil {
+		return nil, err
+	}
+	l.journal = journal
+	l.buffer = model.Buffer{Bytes: j.memory, File: func() (model.BufferFile, error) { return journal.Spill() }}
+	inputs := []checkpoint.Input{
+		{Name: "source", Value: l.sourceHash()},
+		{Name: "recipe", Value: j.recipe.Name + " " + j.recipe.Hash()[:12]},
+		{Name: "calibration", Value: windowsHash(windows)},
+		{Name: "program", Value: program()},
+		{Name: "processor", Value: arithmetic(l.compute, j.recipe)},
+	}
+	if err := journal.Begin(inputs, j.fresh); err != nil {
+		return nil, err
+	}
+	if n := journal.Count(""); n > 0 {
+		fmt.Fprintf(e.err, "resume: %d of %d blocks and %d other parts are finished, in %s\n",
+			journal.Count(packer.BlockPart), l.config.Layers, n-journal.Count(packer.BlockPart), journal.Dir())
+	}
+	return windows, nil
+}
+
+// sourceHash is a hash of the configuration and of all tensors.
+func (l *loaded) sourceHash() string {
+	sum := sha256.New()
+	_, _ = sum.Write(l.reader.ConfigJSON()) // a hash does not fail
+	for _, name := range l.reader.Names() {
+		info, _ := l.reader.Info(name) // the reader has what it lists
+		fmt.Fprintf(sum, "\n%s %v %v %s", name, info.DType, info.Shape, l.sums[name])
+	}
+	return hex.EncodeToString(sum.Sum(nil))
+}
+
+// windowsHash is a hash of the calibration tokens.
+func windowsHash(windows [][]int32) string {
+	if len(windows) == 0 {
+		return ""
+	}
+	sum := sha256.New()
+	for _, w := range windows {
+		data := binary.LittleEndian.AppendUint64(nil, uint64(len(w)))
+		for _, t := range w {
+			data = binary.LittleEndian.AppendUint32(data, uint32(t))
+		}
+		_, _ = sum.Write(data) // a hash does not fail
+	}
+	return hex.EncodeToString(sum.Sum(nil))
+}
+
+// program names this build by the bytes that run: a version says less while it is
+// worked on.
+var program = sync.OnceValue(func() string {
+	path, err := os.Executable()
+	if err != nil {
+		return tool
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return tool
+	}
+	defer func() { _ = f.Close() }() // it was only read
+	sum := sha256.New()
+	if _, err := io.Copy(sum, f); err != nil {
+		return tool
+	}
+	return fmt.Sprintf("%s %x", tool, sum.Sum(nil)[:6])
+})
+
+// arithmetic names the order of sums, for recipes whose bytes follow it
+// (docs/numerics.md); rounding alone gives the same bytes everywhere.
+func arithmetic(c *cpu.Compute, r *recipe.Recipe) string {
+	if r.Calibrated() || !r.Smoothing.IsZero() {
+		return runtime.GOARCH + " " + c.ISA().String()
+	}
+	return runtime.GOARCH
+}
+
+// keptError is the end of a run of which something is kept.
+type keptError struct {
+	err  error
+	note string
+}
+
+func (k *keptError) Error() string { return k.err.Error() + "; " + k.note }
+func (k *keptError) Unwrap() error { return k.err }
+
+// kept tells with an error what the next run will find.
+func kept(j *checkpoint.Journal, layers int, err error) error {
+	if j.Count("") == 0 {
+		return err
+	}
+	return &keptError{err, fmt.Sprintf("%d of %d blocks are kept in %s, and the same command goes on from there", j.Count(packer.BlockPart), layers, j.Dir())}
+}
+
+// interrupted is what is said of a run that the user has ended.
+func interrupted(err error) error {
+	var k *keptError
+	if errors.As(err, &k) {
+		return errors.New("interrupted; " + k.note)
+	}
+	return errors.New("interrupted; nothing was left behind")
+}

@@ -1,0 +1,16 @@
+package alloc
+
+import "testing"
+
+var kept []byte
+
+func TestCheck(t *testing.T) {
+	for _, tc := range []struct {
+		size, allocate int
+		ok             bool
+	}{{0, Constant / 2, true}, {0, 2 * Constant, false}, {Constant, 4 * Constant, true}, {Constant, 6 * Constant, false}} {
+		if err := Check(tc.size, func() { kept = make([]byte, tc.allocate) }); (err == nil) != tc.ok {
+			t.Errorf("%d bytes for %d: %v", tc.allocate, tc.size, err)
+		}
+	}
+}

@@ -1,0 +1,153 @@
+package cpu_test
+
+import (
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"quantize/kernels"
+	"quantize/kernels/cpu"
+	"quantize/kernels/kerneltest"
+	"quantize/kernels/ref"
+	"quantize/model"
+	"quantize/tensor"
+)
+
+func TestAttention(t *testing.T) {
+	t.Parallel()
+	for _, isa := range cpu.Available() {
+		t.Run(isa.String(), func(t *testing.T) {
+			t.Parallel()
+			kerneltest.RunAttention(t, cpu.NewISA(isa, 3))
+		})
+	}
+}
+
+// normal is a (rows, cols) matrix of N(0,1).
+func normal(r *rand.Rand, rows, cols int) tensor.Matrix {
+	x := tensor.NewMatrix(rows, cols)
+	for i := range x.Data {
+		x.Data[i] = float32(r.NormFloat64())
+	}
+	return x
+}
+
+// modes are the formats that a plan can name, and what a mode can be combined with.
+var modes = []kernels.AttentionFormat{
+	{Mode: kernels.AttentionInt8, Granularity: kernels.PerThread, SmoothK: true},
+	{Mode: kernels.AttentionInt4, Granularity: kernels.PerThread, SmoothQ: true, SmoothK: true},
+	{Mode: kernels.AttentionFP8, Granularity: kernels.PerWarp, SmoothV: true},
+}
+
+func relativeL2(got, want tensor.Matrix) float64 {
+	noise, signal := 0.0, 0.0
+	for i, w := range want.Data {
+		d := float64(got.Data[i]) - float64(w)
+		noise, signal = noise+d*d, signal+float64(w)*float64(w)
+	}
+	return math.Sqrt(noise / signal)
+}
+
+// The twin's output, within what neighbours in E4M3 of a few probabilities cost (here at
+// most 1.5e-4; rounding all of them to E4M3 costs 0.025).
+func TestAttentionIsTheTwins(t *testing.T) {
+	t.Parallel()
+	r := rand.New(rand.NewPCG(8, 1))
+	a := kernels.Attention{Batch: 2, Heads: 4, KVHeads: 2, HeadDim: 64, Queries: 200, Keys: 333, Causal: true, Scale: 0.125}
+	q, k, v := normal(r, 400, 256), normal(r, 666, 128), normal(r, 666, 128)
+	for _, f := range modes {
+		a.Format = f
+		want, lse := tensor.NewMatrix(400, 256), tensor.NewMatrix(400, 4)
+		if err := (&ref.Compute{}).Attention(want, lse, q, k, v, a); err != nil {
+			t.Fatal(err)
+		}
+		for _, isa := range cpu.Available() {
+			got, gotLSE := tensor.NewMatrix(400, 256), tensor.NewMatrix(400, 4)
+			if err := cpu.NewISA(isa, 2).Attention(got, gotLSE, q, k, v, a); err != nil {
+				t.Fatal(err)
+			}
+			if e := relativeL2(got, want); !(e <= 5e-4) {
+				t.Errorf("%v, %v: relative error %.2g to the twin", isa, f.Mode, e)
+			}
+			if e := relativeL2(gotLSE, lse); !(e <= 1e-6) {
+				t.Errorf("%v, %v: relative error %.2g of lse to the twin's", isa, f.Mode, e)
+			}
+		}
+	}
+}
+
+// The memory that calls leave to the next one, and the number of workers, do not show.
+func TestAttentionBits(t *testing.T) {
+	t.Parallel()
+	r := rand.New(rand.NewPCG(8, 2))
+	for _, isa := range cpu.Available() {
+		for _, f := range modes {
+			a := kernels.Attention{Batch: 1, Heads: 6, KVHeads: 2, HeadDim: 40, Queries: 300, Keys: 300, Causal: true, Window: 170, Scale: 0.2, Format: f}
+			q, k, v := normal(r, 300, 240), normal(r, 300, 80), normal(r, 300, 80)
+			var first tensor.Matrix
+			for _, workers := range []int{1, 2, 5} {
+				c, got := cpu.NewISA(isa, workers), tensor.NewMatrix(300, 240)
+				if err := c.Attention(got, tensor.Matrix{}, q, k, v, a); err != nil {
+					t.Fatal(err)
+				}
+				if first.Rows == 0 {
+					first = got
+				} else if !slices.Equal(first.Data, got.Data) {
+					t.Errorf("%v, %v: %d workers and one differ", isa, f.Mode, workers)
+				}
+				nan := tensor.NewMatrix(500, 70)
+				for i := range nan.Data {
+					nan.Data[i] = float32(math.NaN())
+				}
+				other := kernels.Attention{Batch: 1, Heads: 1, KVHeads: 1, HeadDim: 70, Queries: 500, Keys: 500, Scale: 1, Format: f}
+				if err := c.Attention(tensor.NewMatrix(500, 70), tensor.Matrix{}, nan, nan, nan, other); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+}
+
+// A call that is warm takes memory for its goroutines and little else.
+func TestAttentionTakesNoMemory(t *testing.T) {
+	r := rand.New(rand.NewPCG(8, 3))
+	a := kernels.Attention{Batch: 1, Heads: 4, KVHeads: 2, HeadDim: 64, Queries: 1024, Keys: 1024, Causal: true, Scale: 0.125, Format: modes[1]}
+	q, k, v, dst := normal(r, 1024, 256), normal(r, 1024, 128), normal(r, 1024, 128), tensor.NewMatrix(1024, 256)
+	c := cpu.NewISA(cpu.New().ISA(), 1)
+	n := testing.AllocsPerRun(5, func() {
+		if err := c.Attention(dst, tensor.Matrix{}, q, k, v, a); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if n > 200 { // a few for each of 32 tasks of queries and 16 of keys
+		t.Errorf("%v allocations", n)
+	}
+}
+
+// BenchmarkAttention times SmolLM2's heads on a window beside full precision.
+func BenchmarkAttention(b *testing.B) {
+	const m = 2048
+	r := rand.New(rand.NewPCG(8, 4))
+	q, k, v, dst := normal(r, m, 576), normal(r, m, 192), normal(r, m, 192), tensor.NewMatrix(m, 576)
+	c := cpu.New()
+	exact := tensor.NewMatrix(m, 576)
+	b.Run("fp32", func(b *testing.B) {
+		for b.Loop() {
+			c.Attend(exact, q, k, v, model.Attention{Heads: 9, KVHeads: 3, HeadDim: 64, Scale: 0.125})
+		}
+	})
+	for _, f := range modes {
+		a := kernels.Attention{Batch: 1, Heads: 9, KVHeads: 3, HeadDim: 64, Queries: m, Keys: m, Causal: true, Scale: 0.125, Format: f}
+		b.Run(f.Mode.String(), func(b *testing.B) {
+			for b.Loop() {
+				if err := c.Attention(dst, tensor.Matrix{}, q, k, v, a); err != nil {
+					b.Fatal(err)
+				}
+			}
+			if e := relativeL2(dst, exact); !(e < 0.25) {
+				b.Errorf("relative error %v", e)
+			}
+		})
+	}
+}

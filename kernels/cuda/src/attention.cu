@@ -1,0 +1,72 @@
+// Prefill attention, 8-bit: softmax(Q K^T) V with INT8 or E4M3 products for the scores and E4M3 ones for the output (SageAttention2, arXiv
+// 2411.10958; warp roles of FlashAttention-3, arXiv 2407.08608).
+//
+// A block is a producer warp and three warpgroups of 64 query rows (attention_consumer.cuh). It goes over items (attention.cuh); the producer streams
+// the key tiles through a ring of stages. Two warpgroups are in the softmax while one has the tensor core.
+#include "attention_consumer.cuh"
+
+namespace attention {
+
+constexpr int CONSUMERS = 3;  // warpgroups
+
+// The producer's warp: K and V of every tile of every item, in the order in which the consumers take them.
+template <int D, int STAGES, bool SPARSE>
+__device__ __forceinline__ void produce(const Argument &a, uint32_t base) {
+  using S = Shared<D, STAGES, CONSUMERS>;
+  const uint64_t policy = ptx::policy_evict_last();
+  const int items = Item<SPARSE>::count(a, CONSUMERS);
+  Turn<STAGES> turn;
+  const auto load = [&](int full, int empty, int to, const uint8_t *from) {
+    const uint32_t bar = base + full + 8 * turn.stage;
+    ptx::barrier_wait(base + empty + 8 * turn.stage, turn.phase ^ 1);
+    if (ptx::elect()) {
+      ptx::barrier_expect(bar, S::TILE);
+      ptx::copy(base + to + turn.stage * S::TILE, from, S::TILE, bar, policy);
+    }
+    __syncwarp();
+  };
+  for (int i = blockIdx.x; i < items; i += gridDim.x) {
+    Item<SPARSE> item(a, i, CONSUMERS);
+    for (; item.more(); item.next(a), turn.next()) {
+      const size_t at = (size_t(item.shared) * a.tiles + item.tile) * S::TILE;
+      load(S::K_FULL, S::K_EMPTY, S::K, a.k + at);
+      load(S::V_FULL, S::V_EMPTY, S::V, a.v + at);
+    }
+  }
+}
+
+template <int D, Codes CODES, int STAGES, bool SPARSE>
+__device__ __forceinline__ void prefill(const Argument &a) {
+  extern __shared__ uint8_t bytes[];
+  const uint32_t base = (ptx::shared_address(bytes) + 1023) & ~1023u;
+  if (threadIdx.x == 0) {
+    Shared<D, STAGES, CONSUMERS>::init(base, 1);
+    ptx::fence_barrier_init();
+  }
+  __syncthreads();
+  ptx::wait_for_predecessor();
+  const int group = threadIdx.x / 128;
+  if (group == CONSUMERS) {
+    ptx::registers_down<32>();
+    if (threadIdx.x / 32 % 4 == 0) produce<D, STAGES, SPARSE>(a, base);
+  } else {
+    ptx::registers_up<160>();
+    Consumer<D, CODES, STAGES, CONSUMERS, SPARSE, false> c{a, base, group, static_cast<int>(threadIdx.x % 128)};
+    c.work();
+  }
+}
+
+}  // namespace attention
+
+#define ATTENTION(NAME, D, CODES, STAGES)                                                                               \
+  extern "C" __global__ void __launch_bounds__(512, 1) NAME(const __grid_constant__ attention::Argument a) {            \
+    attention::prefill<D, attention::Codes::CODES, STAGES, false>(a);                                                   \
+  }                                                                                                                     \
+  extern "C" __global__ void __launch_bounds__(512, 1) NAME##_sparse(const __grid_constant__ attention::Argument a) {   \
+    attention::prefill<D, attention::Codes::CODES, STAGES, true>(a);                                                    \
+  }
+
+ATTENTION(attention_int8_128, 128, INT8, 3)
+ATTENTION(attention_e4m3_128, 128, E4M3, 3)
+ATTENTION(attention_int8_64, 64, INT8, 4)
+ATTENTION(attention_e4m3_64, 64, E4M3, 4)

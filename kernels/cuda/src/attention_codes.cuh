@@ -1,0 +1,56 @@
+// The two 8-bit codes of queries and keys, and the layout of a tile's rows of D bytes.
+#pragma once
+#include "wgmma.cuh"
+#include "wgmma_shared.cuh"
+
+namespace attention {
+
+enum class Codes { INT8, E4M3 };
+
+// Byte of chunk `chunk` (16 bytes) of a row of D bytes: SWIZZLE_128B for D = 128, SWIZZLE_64B for D = 64.
+template <int D>
+__device__ __forceinline__ uint32_t chunk_at(int row, int chunk) {
+  return row * D + ((chunk ^ (D == 128 ? row & 7 : row >> 1 & 3)) << 4);
+}
+
+template <int D>
+__device__ __forceinline__ uint64_t descriptor(uint32_t address) {
+  return D == 128 ? ptx::wgmma_descriptor(address) : ptx::wgmma_descriptor_64(address);
+}
+
+// Four numbers, divided by their scale, as four bytes.
+__device__ __forceinline__ uint32_t pack_int8(float a, float b, float c, float d) {
+  return ptx::permute(ptx::permute(__float2int_rn(a), __float2int_rn(b), 0x0040), ptx::permute(__float2int_rn(c), __float2int_rn(d), 0x0040),
+                      0x5410);
+}
+__device__ __forceinline__ uint32_t pack_e4m3(float a, float b, float c, float d) {
+  return ptx::e4m3_of_floats(a, b) | ptx::e4m3_of_floats(c, d) << 16;
+}
+
+// Products of 64 rows and 128 keys: the accumulator of a warpgroup.
+template <Codes CODES>
+struct Scores;
+
+template <>
+struct Scores<Codes::INT8> {
+  uint32_t s[64];
+  static __device__ __forceinline__ uint32_t pack(float a, float b, float c, float d) { return pack_int8(a, b, c, d); }
+  __device__ __forceinline__ void issue(uint64_t q, uint64_t k, int accumulate) { ptx::WgmmaS8<128>::issue(s, q, k, accumulate); }
+  __device__ __forceinline__ void products(float (&x)[64]) const {
+#pragma unroll
+    for (int i = 0; i < 64; i++) x[i] = __int2float_rn(static_cast<int>(s[i]));
+  }
+};
+
+template <>
+struct Scores<Codes::E4M3> {
+  float s[64];
+  static __device__ __forceinline__ uint32_t pack(float a, float b, float c, float d) { return pack_e4m3(a, b, c, d); }
+  __device__ __forceinline__ void issue(uint64_t q, uint64_t k, int accumulate) { ptx::WgmmaE4M3<128>::issue(s, q, k, accumulate); }
+  __device__ __forceinline__ void products(float (&x)[64]) const {
+#pragma unroll
+    for (int i = 0; i < 64; i++) x[i] = s[i];
+  }
+};
+
+}  // namespace attention
