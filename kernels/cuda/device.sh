@@ -15,6 +15,7 @@
 #   attcompetitors  FlashAttention and cuDNN through PyTorch, the same shapes
 #   kvcheck      the INT4 cache: decode attention and appending, against their twins
 #   kvspeed      decode attention: microseconds and the share of the read bandwidth; a star marks the chosen division
+#   cachedspeed  prefill attention over an INT4 cache
 #   kvcompetitors  PyTorch's attention at the same shapes: KV=BxSxHEADSxKVHEADSxD,...
 set -uo pipefail
 cd "$(dirname "$0")"
@@ -62,6 +63,7 @@ for step in "$@"; do
     attcompetitors) run attcompetitors python3 prefill_competitors.py "$out/attention-competitors.json" ;;
     kvcheck) run kvcheck $test -test.v -test.run 'TestKV(Decode|Append|Places|PutGet|Plan|Kernels)' -test.count 1 ;;
     kvspeed) QUANTIZE_KV_SPEED=1 QUANTIZE_KV_SPEED_OUT="$out/kvspeed.json" run kvspeed $test -test.v -test.run TestKVSpeed ;;
+    cachedspeed) QUANTIZE_CACHED_SPEED=1 run cachedspeed $test -test.v -test.run TestCachedSpeed ;;
     kvcompetitors)
       run kvcompetitors python3 attention_competitors.py decode "$out/kvcompetitors.json" \
         "${KV:-64x4096x32x8x128,16x8192x32x8x128,1x32768x32x8x128,16x8192x32x8x64}"
