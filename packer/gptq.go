@@ -28,6 +28,8 @@ type GPTQReport struct {
 	DeadColumns int     `json:"dead_columns"` // inputs that were always zero; their codes are 0
 	Loss        float64 `json:"loss"`         // tr((W-W')H(W-W')ᵀ) with the undamped H: the squared error of the outputs over the calibration tokens
 	LossRTN     float64 `json:"loss_rtn"`     // the same of the nearest codes under the same scales
+	Signal      float64 `json:"signal"`       // tr(WHWᵀ): the outputs themselves, squared
+	Cross       float64 `json:"cross"`        // tr(WH(W-W')ᵀ)
 }
 
 const defaultBlock = 128

@@ -26,6 +26,8 @@ type strip struct {
 	errors residuals    // (2·rows, K), in the factor's order
 	sums   block64      // (2·rows, block): Σ_j (w_j-w'_j) U_ji
 	rows   []gptqRow
+
+	outputs outputs
 }
 
 type gptqRow struct {
@@ -41,6 +43,7 @@ func newStrip(f *Factor, o GPTQOptions, importance []float32, rows int) *strip {
 	s.errors = newResiduals(2*rows, f.K, o)
 	s.sums = block64{make([]float64, 2*rows*o.BlockSize), o.BlockSize}
 	s.rows = make([]gptqRow, rows)
+	s.outputs = newOutputs(f, o, rows)
 	return s
 }
 
@@ -66,6 +69,7 @@ func (s *strip) round(w tensor.Matrix, first int, out *Int4Weight, report *GPTQR
 				s.block(n, from, to)
 			}
 		})
+		s.compare(from, to)
 	}
 	if err := s.failed(); err != nil {
 		return err
@@ -77,6 +81,8 @@ func (s *strip) round(w tensor.Matrix, first int, out *Int4Weight, report *GPTQR
 		report.Add(&r.report.Int4Report)
 		report.Loss += r.report.Loss - s.f.ridge*r.square
 		report.LossRTN += r.report.LossRTN - s.f.ridge*r.rtn
+		report.Signal += r.report.Signal
+		report.Cross += r.report.Cross
 	}
 	return nil
 }
@@ -99,6 +105,7 @@ func (s *strip) prepare(n, name int, scales *searcher, best *rowScales, stored [
 	}
 	scales.run(row, best)
 	r.report.Int4Report = best.report(row, s.o.GroupSize)
+	s.outputs.set(n, row)
 	coders := s.coders[n*s.groups:][:s.groups]
 	for g, t := range best.tables {
 		coders[g] = newGroupCoder(s.o.Grid, t, best.ch)
@@ -118,7 +125,8 @@ func (s *strip) prepare(n, name int, scales *searcher, best *rowScales, stored [
 }
 
 // block rounds columns [from, to) of row n, of which sums holds what the columns
-// before ask for, and follows the errors of the nearest codes.
+// before ask for, and follows the errors of the nearest codes. sums then holds
+// what is lost in each column.
 func (s *strip) block(n, from, to int) {
 	r, row := &s.rows[n], s.w.Row(n)
 	if r.err != nil {
@@ -155,6 +163,7 @@ func (s *strip) block(n, from, to int) {
 		r.square += float64(e * e)
 		r.report.SSE += float64(e * e)
 		r.report.Loss += float64(s.f.d[i] * float64((v-p)*(v-p)))
+		sums[i-from] = v - p // (e U)_i, for compare
 		lost := other + nearest[i-from]
 		r.report.LossRTN += float64(s.f.d[i] * float64(lost*lost))
 		rest := s.f.h[i*s.f.K+i+1 : i*s.f.K+to]

@@ -80,6 +80,14 @@ type Layer struct {
 	Loss        float64 `json:"loss,omitempty"`         // squared error of the outputs over the calibration tokens
 	LossRTN     float64 `json:"loss_rtn,omitempty"`     // the same of the nearest codes under the same scales
 
+	// Of the outputs on the calibration tokens, before and after rounding, to four
+	// significant digits. Both follow from the tokens' H = XᵀX: absent where the
+	// rounding had none, or where there is no such number. W is the weight that was
+	// rounded, as of SNR: where a recipe fits layers to the full-precision model,
+	// the one that the drift of the layers before it is made good in.
+	OutputSNR    *float64 `json:"output_snr_db,omitempty"` // 10 log10(tr(WHWᵀ)/loss)
+	OutputCosine *float64 `json:"output_cosine,omitempty"` // tr(WHW'ᵀ)/√(tr(WHWᵀ)·tr(W'HW'ᵀ))
+
 	// Of the linears of experts, where calibration text was run: the tokens of it
 	// that reached the expert, and what was done for lack of them.
 	Tokens   *int64 `json:"tokens,omitempty"`
@@ -110,6 +118,7 @@ func (r *Int4Report) Layer() Layer {
 func (r *GPTQReport) Layer() Layer {
 	l := r.Int4Report.Layer()
 	l.Method, l.Damp, l.DeadColumns, l.Loss, l.LossRTN = "gptq", r.Damp, r.DeadColumns, r.Loss, r.LossRTN
+	l.OutputSNR, l.OutputCosine = digits4(r.OutputSNR()), digits4(r.OutputCosine())
 	return l
 }
 

@@ -59,8 +59,9 @@ func newInspectCommand(e *env) *cobra.Command {
 		Short: "Describe a checkpoint: tensors, outlier channels, what quantization cost",
 		Long: `Describe the checkpoint in PATH. Of full precision: the input channels whose
 largest weight stands out most from the median of their tensor. Of a quantized
-checkpoint: the signal-to-noise ratio of each layer, and the calibration tokens
-that reached each expert, from its manifest.
+checkpoint: the signal-to-noise ratio of each layer, the layers whose outputs on
+the calibration text suffered most, where the recipe was fitted on one, and the
+calibration tokens that reached each expert, from its manifest.
 
 With --html also a page with plots of what quantization did: one file, nothing is
 loaded from elsewhere. --base adds sizes and outlier channels before, --text the
@@ -175,6 +176,7 @@ func (r *inspection) text(w io.Writer, all bool) {
 		}
 		fmt.Fprintf(w, "  %-48s %6d x %-6d  SNR %s\n", l.Name, l.N, l.K, snr)
 	}
+	writeWorstOutputs(w, r.Quantized)
 	if r.Attention != nil {
 		fmt.Fprintf(w, "attention plan: %v\n", r.Attention)
 		for layer, l := range r.Attention.Layers {

@@ -45,6 +45,9 @@ type runResult struct {
 	Worst      []layerSNR `json:"worst_layers"`
 	FloorRows  int        `json:"floor_rows"`
 
+	// Outputs are on the calibration text; nil where no Hessians of it were made.
+	Outputs []packer.LayerOutput `json:"outputs,omitempty"`
+
 	// Experts has a row for each block with experts, where calibration text was run.
 	Experts []packer.ExpertCoverage `json:"experts,omitempty"`
 

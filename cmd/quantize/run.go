@@ -116,7 +116,7 @@ func newRunResult(j job, r *packer.Report, transforms []string) *runResult {
 	if asked := j.recipe.Scheme; asked == recipe.W4A8FP8 && r.Scheme != packer.W4A8 {
 		res.Fallbacks = append(res.Fallbacks, fallback{"config.json", fmt.Sprintf("W4A16 in place of W4A8: group size %d, codes on the grid %s", r.Group, r.Grid)})
 	}
-	res.Experts = packer.Coverage(r.Layers)
+	res.Experts, res.Outputs = packer.Coverage(r.Layers), packer.Outputs(r.Layers)
 	var sse, energy float64
 	for _, l := range r.Layers {
 		sse, energy, res.FloorRows = sse+l.SSE, energy+l.Energy, res.FloorRows+l.FloorRows

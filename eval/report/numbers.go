@@ -50,11 +50,11 @@ func (r *Report) sizeNumbers() Table {
 func (r *Report) layerNumbers() Table {
 	t := Table{ID: "number-layers", Caption: "Rounding, by linear", Columns: columns(
 		text("linear"), number("n"), number("k"), number("snr_db"), number("relative_error"), number("sse"), number("energy"),
-		number("floor_rows"), number("lifted_groups"), number("clipped_codes"), number("dead_columns"), number("damp"), number("loss"), number("loss_rtn"))}
+		number("floor_rows"), number("lifted_groups"), number("clipped_codes"), number("dead_columns"), number("damp"), number("loss"), number("loss_rtn"), number("output_snr_db"), number("output_cosine"))}
 	for _, l := range r.Layers {
 		t.Rows = append(t.Rows, []Cell{
 			text(l.Name), integer(l.N), integer(l.K), value(l.SNRdB), value(l.Relative), value(l.SSE), value(l.Energy),
-			integer(l.FloorRows), integer(l.LiftedGroups), integer(l.ClippedCodes), integer(l.DeadColumns), value(l.Damp), value(l.Loss), value(l.LossRTN),
+			integer(l.FloorRows), integer(l.LiftedGroups), integer(l.ClippedCodes), integer(l.DeadColumns), value(l.Damp), value(l.Loss), value(l.LossRTN), value(known4(l.OutputSNR)), value(known4(l.OutputCosine)),
 		})
 	}
 	return t

@@ -21,7 +21,7 @@ var pageTemplate = template.Must(template.New("page").Parse(pageSource))
 func (r *Report) HTML() ([]byte, error) {
 	p := page{Title: r.Name, Style: template.CSS(pageStyle), Verdict: r.verdict(), Cards: r.cards()}
 	for _, s := range []Section{
-		r.summary(), r.sizes(), r.predictions(), r.errors(), r.channels(), r.activations(), r.scales(),
+		r.summary(), r.sizes(), r.predictions(), r.errors(), r.outputs(), r.channels(), r.activations(), r.scales(),
 		r.attention(), r.calibration(), r.fallbacks(), r.provenance(), r.numbers(),
 	} {
 		if !s.empty() {

@@ -181,7 +181,7 @@ func TestEveryNumberIsTheReports(t *testing.T) {
 	for _, l := range r.Layers {
 		layers = append(layers, []float64{
 			float64(l.N), float64(l.K), l.SNRdB, l.Relative, l.SSE, l.Energy, float64(l.FloorRows), float64(l.LiftedGroups),
-			float64(l.ClippedCodes), float64(l.DeadColumns), l.Damp, l.Loss, l.LossRTN,
+			float64(l.ClippedCodes), float64(l.DeadColumns), l.Damp, l.Loss, l.LossRTN, known4(l.OutputSNR), known4(l.OutputCosine),
 		})
 	}
 	peak := func(p *Peak) []float64 { return []float64{p.Ratio, float64(p.Channel), float64(p.Over)} }
