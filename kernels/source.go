@@ -74,6 +74,9 @@ func checkForwardPass(r *checkpoint.Reader, c *model.Config, q *packer.Quantizat
 	refuse := func(found, wanted string) error {
 		return &fault.Error{Err: ErrUnsupported, Where: dir + ": quantization_config", Found: found, Wanted: wanted}
 	}
+	if why := q.Private(); why != "" && (sidecar == nil || sidecar.Down == "") {
+		return refuse(why, packer.SidecarPath+" with that rotation")
+	}
 	if q.KVCacheScheme != nil && sidecar == nil {
 		return refuse("kv_cache_scheme", "null, or "+packer.SidecarPath+" with the same scales")
 	}

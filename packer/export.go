@@ -50,7 +50,7 @@ type ExportOptions struct {
 	// k_scale and v_scale, and the configuration gets a kv_cache_scheme. nil: none.
 	CacheScales []CacheScale
 
-	Private string            // why no runtime but this program's own may run the result; "": others may
+	Private string            // why no runtime but this program's own may run the result, which makes them refuse it; "": others may
 	Files   map[string][]byte // further files of the output, by path
 	// Finish makes further files from the output, tensors and configuration, before it is
 	// committed; those of the same path take the place of Files. nil: there are none.
@@ -247,6 +247,9 @@ func (e *exporter) config(s Scheme) *QuantizationConfig {
 	q := s.Config(e.plan.group, e.plan.ignore)
 	if e.options.CacheScales != nil {
 		q.KVCacheScheme = KVScheme{Format: KVFP8}.CacheScheme()
+	}
+	for _, g := range q.ConfigGroups {
+		g.Weights.Private = e.options.Private
 	}
 	return q
 }

@@ -234,7 +234,7 @@ func TestMutations(t *testing.T) {
 		{"cache scale that is not the sidecar's", W4A8, func(c *contents) {
 			cached(c)
 			c.sidecar(Sidecar{KV: KVScheme{Format: KVFP8}, KScales: []float32{1, 1}, VScales: []float32{1, 2}})
-		}, ItemCache, "found [1], wanted [2], as in "+SidecarPath},
+		}, ItemCache, "found [1], wanted [2], as in " + SidecarPath},
 		{"cache scheme beside a sidecar without one", W4A8, func(c *contents) {
 			cached(c)
 			c.sidecar(Sidecar{KV: KVScheme{Format: KVInt4}})
@@ -246,6 +246,18 @@ func TestMutations(t *testing.T) {
 		{"cache in the second configuration only", W4A8, func(c *contents) {
 			c.replace(weightOnlyPath, `"kv_cache_scheme": null`, `"kv_cache_scheme": {"num_bits": 8, "type": "float"}`)
 		}, ItemVariant, "kv_cache_scheme"},
+		{"rotation at run time that others do not refuse", W4A8, func(c *contents) {
+			c.sidecar(Sidecar{Down: DownHadamard})
+		}, ItemPrivate, "config_groups.group_0.weights: found no only_for_quantize_runtime"},
+		{"refused by others without a rotation", W4A8, func(c *contents) {
+			for _, f := range []string{configPath, weightOnlyPath} {
+				c.replace(f, `"num_bits": 4`, `"num_bits": 4, "only_for_quantize_runtime": "rotated"`)
+			}
+		}, ItemPrivate, "found only_for_quantize_runtime, wanted none"},
+		{"refused by others in one configuration", W4A8, func(c *contents) {
+			c.sidecar(Sidecar{Down: DownHadamard})
+			c.replace(configPath, `"num_bits": 4`, `"num_bits": 4, "only_for_quantize_runtime": "rotated"`)
+		}, ItemVariant, "only_for_quantize_runtime"},
 		{"cache in INT8", W4A8, func(c *contents) {
 			cached(c)
 			c.replace(configPath, `"kv_cache_scheme": {"num_bits": 8, "type": "float"}`, `"kv_cache_scheme": {"num_bits": 8, "type": "int"}`)
