@@ -21,10 +21,20 @@ import (
 // means over the same tensors. Modules with 16-bit activations have one reading.
 //
 // A quantized checkpoint and a c that is no [Backend], an unset arithmetic, and
-// whatever else the configuration asks of the forward pass (a quantized KV cache,
-// online transforms, quantized outputs) are ErrUnsupported. A weight whose shape
-// is not the config's is checkpoint.ErrInvalid.
+// whatever else the configuration asks of the forward pass (an FP8 cache without a
+// sidecar, online transforms, quantized outputs) are ErrUnsupported. Cache scales that
+// are not the sidecar's are packer.ErrInvalid, a weight whose shape is not the config's
+// is checkpoint.ErrInvalid.
 func Source(r *checkpoint.Reader, c model.Compute, a packer.Arithmetic) (model.Source, error) {
+	sidecar, err := packer.ReadSidecar(r.Dir())
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", r.Dir(), err)
+	}
+	return SourceBeside(r, c, a, sidecar)
+}
+
+// SourceBeside is [Source] for a checkpoint whose sidecar is not written yet.
+func SourceBeside(r *checkpoint.Reader, c model.Compute, a packer.Arithmetic, sidecar *packer.Sidecar) (model.Source, error) {
 	plain := model.FromCheckpoint(r, c)
 	q, err := packer.ParseQuantizationConfig(r.ConfigJSON())
 	if err != nil {
@@ -43,12 +53,12 @@ func Source(r *checkpoint.Reader, c model.Compute, a packer.Arithmetic) (model.S
 	if a != packer.LUT && a != packer.Exact && a != packer.WeightOnly {
 		return nil, unsupported(fmt.Sprintf("arithmetic %d", a), "lut, exact or weight-only")
 	}
-	if err := checkForwardPass(r.Dir(), q); err != nil {
-		return nil, err
-	}
 	cfg, err := model.ParseConfig(r.ConfigJSON())
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", r.Dir(), err)
+	}
+	if err := checkForwardPass(r, cfg, q, sidecar); err != nil {
+		return nil, err
 	}
 	s := &source{Source: plain, reader: r, backend: b, arithmetic: a, config: q, expected: map[string][]int{}}
 	for _, e := range model.Tensors(cfg) {
@@ -57,13 +67,21 @@ func Source(r *checkpoint.Reader, c model.Compute, a packer.Arithmetic) (model.S
 	return s, nil
 }
 
-// checkForwardPass refuses what would change the results beside the linears.
-func checkForwardPass(dir string, q *packer.QuantizationConfig) error {
+// checkForwardPass refuses what would change the results beside the linears, but for
+// the cache that the sidecar, by which our own runs cache, describes too.
+func checkForwardPass(r *checkpoint.Reader, c *model.Config, q *packer.QuantizationConfig, sidecar *packer.Sidecar) error {
+	dir := r.Dir()
 	refuse := func(found, wanted string) error {
 		return &fault.Error{Err: ErrUnsupported, Where: dir + ": quantization_config", Found: found, Wanted: wanted}
 	}
-	if q.KVCacheScheme != nil {
-		return refuse("kv_cache_scheme", "null")
+	if why := q.Private(); why != "" && (sidecar == nil || sidecar.Down == "") {
+		return refuse(why, packer.SidecarPath+" with that rotation")
+	}
+	if q.KVCacheScheme != nil && sidecar == nil {
+		return refuse("kv_cache_scheme", "null, or "+packer.SidecarPath+" with the same scales")
+	}
+	if err := packer.CheckCacheScales(r, c, q, sidecar); err != nil {
+		return fmt.Errorf("%s: %w", dir, err)
 	}
 	if t := string(q.TransformConfig); t != "" && t != "null" && t != "{}" {
 		return refuse("transform_config "+shortened(t), "{}")

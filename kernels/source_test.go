@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -200,6 +201,63 @@ func TestSourceRefuses(t *testing.T) {
 		_, err := kernels.Source(open(t, out), c.compute, c.a)
 		if !errors.Is(err, kernels.ErrUnsupported) || !strings.Contains(err.Error(), c.in) {
 			t.Errorf("%s: error %v, want ErrUnsupported naming %q", name, err, c.in)
+		}
+	}
+}
+
+// A kv_cache_scheme is read where the sidecar, by which our own runs cache, says the
+// same, and refused where it does not.
+func TestSourceWantsTheSidecarsCache(t *testing.T) {
+	t.Parallel()
+	plain := open(t, export(t, packer.W4A8, "-"))
+	cfg, err := model.ParseConfig(plain.ConfigJSON())
+	if err != nil {
+		t.Fatal(err)
+	}
+	q, err := packer.ParseQuantizationConfig(plain.ConfigJSON())
+	if err != nil {
+		t.Fatal(err)
+	}
+	fp8 := packer.KVScheme{Format: packer.KVFP8}
+	q.KVCacheScheme = fp8.CacheScheme()
+	config, err := packer.WithQuantizationConfig(plain.ConfigJSON(), q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var tensors []checkpoint.Info
+	for layer := range cfg.Layers {
+		infos, err := packer.CacheScaleTensors(cfg, layer, packer.StrategyTensor)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tensors = append(tensors, infos...)
+	}
+	dir := filepath.Join(t.TempDir(), "cached")
+	w, err := checkpoint.Create(dir, tensors, checkpoint.WriterOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, info := range tensors {
+		if err := w.Add(info.Name, []byte{0, 0, 0, 0x3f}); err != nil { // 0.5
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(w.File("config.json", config), w.Commit()); err != nil {
+		t.Fatal(err)
+	}
+	scales := func(x float32) []float32 { return slices.Repeat([]float32{x}, cfg.Layers) }
+	r := open(t, dir)
+	for name, c := range map[string]struct {
+		s    *packer.Sidecar
+		want error
+	}{
+		"the same":       {&packer.Sidecar{KV: fp8, KScales: scales(0.5), VScales: scales(0.5)}, nil},
+		"another scale":  {&packer.Sidecar{KV: fp8, KScales: scales(0.5), VScales: scales(0.25)}, packer.ErrInvalid},
+		"another format": {&packer.Sidecar{KV: packer.KVScheme{Format: packer.KVInt4}}, packer.ErrInvalid},
+		"no sidecar":     {nil, kernels.ErrUnsupported},
+	} {
+		if _, err := kernels.SourceBeside(r, ref.New(), packer.LUT, c.s); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", name, err, c.want)
 		}
 	}
 }

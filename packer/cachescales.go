@@ -115,12 +115,14 @@ func readCacheScale(r *checkpoint.Reader, want checkpoint.Info) ([]float32, erro
 		return nil, err
 	}
 	for i, s := range x {
-		if !(s > 0 && s <= math.MaxFloat32) {
+		if !positiveScale(s) {
 			return nil, &fault.Error{Err: ErrInvalid, Where: fmt.Sprintf("%s element %d", want.Name, i), Found: fmt.Sprint(s), Wanted: "a finite positive scale"}
 		}
 	}
 	return x, nil
 }
+
+func positiveScale(s float32) bool { return s > 0 && s <= math.MaxFloat32 }
 
 // checkCache demands what vLLM demands of a kv_cache_scheme.
 func (a *QuantizationArgs) checkCache() error {

@@ -44,6 +44,10 @@ type QuantizationArgs struct {
 	GroupSize      *int            `json:"group_size"`
 	NumBits        int             `json:"num_bits"`
 	Observer       *string         `json:"observer"`
+	// Private is no key of compressed-tensors: there, and in what parses with it
+	// (transformers, vLLM, SGLang), it is an error that quotes key and value. It is
+	// written where another runtime would compute something else, and says why.
+	Private        string          `json:"only_for_quantize_runtime,omitempty"`
 	ObserverKwargs json.RawMessage `json:"observer_kwargs"`
 	ScaleDType     *string         `json:"scale_dtype,omitempty"`
 	Strategy       Strategy        `json:"strategy"`

@@ -46,7 +46,11 @@ type ExportOptions struct {
 	Sources  map[string]string
 	Restored func(layer int, weights func() (map[string]Weight, error))
 
-	Private string            // why no runtime but this program's own may run the result; "": others may
+	// CacheScales are those of an FP8 cache, by layer, one for all heads: they become
+	// k_scale and v_scale, and the configuration gets a kv_cache_scheme. nil: none.
+	CacheScales []CacheScale
+
+	Private string            // why no runtime but this program's own may run the result, which makes them refuse it; "": others may
 	Files   map[string][]byte // further files of the output, by path
 	// Finish makes further files from the output, tensors and configuration, before it is
 	// committed; those of the same path take the place of Files. nil: there are none.
@@ -128,7 +132,7 @@ func (e *exporter) files(ctx context.Context) error {
 		return e.writer.File(rel, data)
 	}
 	for rel, s := range p.configs() {
-		data, err := WithQuantizationConfig(e.reader.ConfigJSON(), s.Config(p.group, p.ignore))
+		data, err := WithQuantizationConfig(e.reader.ConfigJSON(), e.config(s))
 		if err == nil && p.untied {
 			data, err = withMember(data, "tie_word_embeddings", []byte("false"))
 		}
@@ -236,6 +240,18 @@ func (p *exportPlan) configs() map[string]Scheme {
 		files[weightOnlyPath] = W4A16
 	}
 	return files
+}
+
+// config is the quantization_config that declares scheme s.
+func (e *exporter) config(s Scheme) *QuantizationConfig {
+	q := s.Config(e.plan.group, e.plan.ignore)
+	if e.options.CacheScales != nil {
+		q.KVCacheScheme = KVScheme{Format: KVFP8}.CacheScheme()
+	}
+	for _, g := range q.ConfigGroups {
+		g.Weights.Private = e.options.Private
+	}
+	return q
 }
 
 // hashSources adds the hashes of the tensors that were written transformed.

@@ -31,6 +31,15 @@ func cached(c *contents) {
 	}
 }
 
+// sidecar gives a checkpoint one.
+func (c *contents) sidecar(s Sidecar) {
+	data, err := EncodeSidecar(&s)
+	if err != nil {
+		panic(err)
+	}
+	c.files[SidecarPath] = data
+}
+
 // Each row is a failure that was seen in published checkpoints, and the item that
 // must catch it (docs/formats.md 16). The hashes of the manifest catch most of
 // them a second time; they are the item only where nothing else can know.
@@ -210,6 +219,45 @@ func TestMutations(t *testing.T) {
 			cached(c)
 			c.tensors["model.layers.0.self_attn.k_scale"] = part{tensor.F32, []int{1}, make([]byte, 4)}
 		}, ItemCache, "found 0, wanted a finite positive scale"},
+		{"cache scales of two", W4A8, func(c *contents) {
+			cached(c)
+			c.tensors["model.layers.0.self_attn.k_scale"] = ones(2)
+		}, ItemCache, "found BF16 [2], wanted F32 [1]"},
+		{"cache scale of integers", W4A8, func(c *contents) {
+			cached(c)
+			c.tensors["model.layers.1.self_attn.v_scale"] = part{tensor.I32, []int{1}, make([]byte, 4)}
+		}, ItemCache, "found I32 [1], wanted F32 [1]"},
+		{"cache scale negative", W4A8, func(c *contents) {
+			cached(c)
+			c.tensors["model.layers.0.self_attn.v_scale"] = bf16Part([]int{1}, func(int) float32 { return -1 })
+		}, ItemCache, "found -1, wanted a finite positive scale"},
+		{"cache scale that is not the sidecar's", W4A8, func(c *contents) {
+			cached(c)
+			c.sidecar(Sidecar{KV: KVScheme{Format: KVFP8}, KScales: []float32{1, 1}, VScales: []float32{1, 2}})
+		}, ItemCache, "found [1], wanted [2], as in " + SidecarPath},
+		{"cache scheme beside a sidecar without one", W4A8, func(c *contents) {
+			cached(c)
+			c.sidecar(Sidecar{KV: KVScheme{Format: KVInt4}})
+		}, ItemCache, "found an FP8 cache of 2 layers, wanted null"},
+		{"cache scheme beside smoothed keys", W4A8, func(c *contents) {
+			cached(c)
+			c.sidecar(Sidecar{KV: KVScheme{Format: KVFP8}, KScales: []float32{1, 1}, VScales: []float32{1, 1}, KeyMeans: [][]float32{{1}, {1}}})
+		}, ItemCache, "found an FP8 cache of 2 layers, wanted null"},
+		{"cache in the second configuration only", W4A8, func(c *contents) {
+			c.replace(weightOnlyPath, `"kv_cache_scheme": null`, `"kv_cache_scheme": {"num_bits": 8, "type": "float"}`)
+		}, ItemVariant, "kv_cache_scheme"},
+		{"rotation at run time that others do not refuse", W4A8, func(c *contents) {
+			c.sidecar(Sidecar{Down: DownHadamard})
+		}, ItemPrivate, "config_groups.group_0.weights: found no only_for_quantize_runtime"},
+		{"refused by others without a rotation", W4A8, func(c *contents) {
+			for _, f := range []string{configPath, weightOnlyPath} {
+				c.replace(f, `"num_bits": 4`, `"num_bits": 4, "only_for_quantize_runtime": "rotated"`)
+			}
+		}, ItemPrivate, "found only_for_quantize_runtime, wanted none"},
+		{"refused by others in one configuration", W4A8, func(c *contents) {
+			c.sidecar(Sidecar{Down: DownHadamard})
+			c.replace(configPath, `"num_bits": 4`, `"num_bits": 4, "only_for_quantize_runtime": "rotated"`)
+		}, ItemVariant, "only_for_quantize_runtime"},
 		{"cache in INT8", W4A8, func(c *contents) {
 			cached(c)
 			c.replace(configPath, `"kv_cache_scheme": {"num_bits": 8, "type": "float"}`, `"kv_cache_scheme": {"num_bits": 8, "type": "int"}`)

@@ -255,5 +255,8 @@ func (e *exporter) copy(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := e.writeCache(); err != nil {
+		return err
+	}
 	return e.writeEnds()
 }

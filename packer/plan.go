@@ -72,6 +72,9 @@ func planExport(r *checkpoint.Reader, o *ExportOptions) (*exportPlan, error) {
 	if err := p.list(r, o); err != nil {
 		return nil, err
 	}
+	if err := p.planCache(o); err != nil {
+		return nil, err
+	}
 	if o.Private != "" {
 		p.notes = append(p.notes, "no other runtime: "+o.Private)
 		return p, nil
@@ -128,6 +131,8 @@ func (p *exportPlan) list(r *checkpoint.Reader, o *ExportOptions) error {
 		switch {
 		case name == head && (cfg.TieEmbeddings || p.untied):
 			// Beside tied embeddings runtimes disagree about a head of its own.
+			p.omitted = append(p.omitted, name)
+		case o.isCache(name): // a source may come with scales of another cache
 			p.omitted = append(p.omitted, name)
 		case quantized:
 			p.tensors = append(p.tensors, p.scheme.layout(l, p.group)...)

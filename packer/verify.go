@@ -41,6 +41,7 @@ const (
 	ItemShapes     = "shapes"     // 3: dtype and shape of every expected tensor
 	ItemCache      = "cache"      // 9: kv_cache_scheme exactly where there are scales
 	ItemAttention  = "attention"  // the sidecar and its plan
+	ItemPrivate    = "private"    // what only this program computes is refused by others
 	ItemShape      = "weight_shape"
 	ItemScales     = "scales"   // 7: finite and positive
 	ItemCodes      = "codes"    // in range of the grid, no FP8 NaN
@@ -136,6 +137,7 @@ func (v *verifier) run() {
 	v.shapes()
 	v.cache()
 	v.attention()
+	v.private()
 	v.values()
 	v.hashes(missing)
 	v.origin()

@@ -4,7 +4,7 @@ import "fmt"
 
 // cache demands scales of the FP8 cache in every layer exactly where config.json
 // has a kv_cache_scheme: without them vLLM caches with scale 1, without the scheme
-// it reads and ignores them (docs/formats.md 6).
+// it reads and ignores them (docs/formats.md 6). Beside a sidecar they must be its.
 func (v *verifier) cache() {
 	var bad []string
 	detail := "no kv_cache_scheme, no scales"
@@ -25,6 +25,12 @@ func (v *verifier) cache() {
 			bad = append(bad, err.Error())
 		} else {
 			bad = append(bad, v.cacheScales(s.Strategy)...)
+			// One that cannot be read is told by attention.
+			if sidecar, err := ReadSidecar(v.r.Dir()); len(bad) == 0 && err == nil && sidecar != nil {
+				if err := CheckCacheScales(v.r, v.config, v.quant, sidecar); err != nil {
+					bad = append(bad, faults(err)...)
+				}
+			}
 		}
 	}
 	v.item(ItemCache, detail, bad)

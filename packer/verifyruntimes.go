@@ -8,6 +8,10 @@ import (
 // runtimes gives one line: where the checkpoint loads on Hopper, the GPU that the
 // W4A8 kernel is for. It is no fault that it does not load somewhere; plan says why.
 func (v *verifier) runtimes() {
+	if v.quant.Private() != "" {
+		v.item(ItemRuntimes, "this program only: "+v.quant.Private(), nil)
+		return
+	}
 	scheme, group, linears := Scheme(0), 0, []LinearShape{}
 	for _, module := range v.order {
 		l := v.quantity[module]

@@ -45,7 +45,7 @@ func (e *env) measureAttention(ctx context.Context, l *loaded, written *checkpoi
 	if err != nil {
 		return nil, err
 	}
-	src, err := kernels.Source(written, q.compute, arithmetics[readings[q.scheme()][0]])
+	src, err := kernels.SourceBeside(written, q.compute, arithmetics[readings[q.scheme()][0]], sidecar)
 	if err != nil {
 		return nil, err
 	}

@@ -219,6 +219,10 @@ func (e *env) prepare(ctx context.Context, l *loaded, j job, windows [][]int32, 
 	if err != nil {
 		return nil, err
 	}
+	var why string
+	if o.CacheScales, why = t.sidecar.CacheContract(); why != "" {
+		t.note("%s", why)
+	}
 	o.Notes, o.Private, o.Tokens = t.notes, t.private, t.tokens
 	e.planAttention(l, j, windows, t, o)
 	if t.sidecar != nil {

@@ -203,7 +203,7 @@ func (t *transforms) rotateDown(cfg *model.Config) error {
 	}
 	t.sidecar.Down = packer.DownHadamard
 	t.list = append(t.list, down)
-	t.private = fmt.Sprintf("the input of down is rotated at run time (%s); others load the checkpoint and compute something else", h)
+	t.private = fmt.Sprintf("the input of down is rotated at run time (%s); others refuse the configuration", h)
 	return nil
 }
 

@@ -18,6 +18,12 @@ func (c *converter) plan() error {
 		return refuse("modelopt W4A8_AWQ", "experts behind "+routers[0], "dense layers",
 			"its static scales need activations of every expert, and no reader of such experts was found to compare with: use gptq or awq, or the weight-only w4a16/config.json")
 	}
+	if s, err := packer.ReadSidecar(c.Dir()); err != nil {
+		return err
+	} else if s != nil && s.Down != "" {
+		return refuse(packer.SidecarPath, "an input of down that is rotated at run time", "none",
+			"no other format can say it, and its readers would compute something else: quantize without rotation.down")
+	}
 	if err := c.needsActivations(); err != nil {
 		return err
 	}
