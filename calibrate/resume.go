@@ -78,7 +78,7 @@ func (p *Phase) keep(c *collector, done, layers int, hidden *model.Hidden) error
 	return p.Journal.Store(p.Key, sections...)
 }
 
-// Encode is gob, which keeps every float to the bit, for the parts of a journal.
+// Encode is gob, which keeps every float of a slice to the bit, for the parts of a journal.
 func Encode(v any) ([]byte, error) {
 	var b bytes.Buffer
 	if err := gob.NewEncoder(&b).Encode(v); err != nil {

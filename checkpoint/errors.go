@@ -56,9 +56,9 @@ func outputFault(path string, err error) error {
 	case errors.Is(err, atomicfile.ErrNotEmpty):
 		f.Wanted, f.Hint = "a directory that is empty or does not exist yet", "name another output or remove this one"
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
-		f.Hint = "free space on this disk or name an output on a larger one; nothing was left behind"
+		f.Hint = "free space on this disk or name an output on a larger one"
 	case errors.Is(err, syscall.EFBIG):
-		f.Hint = "raise the limit on the size of files (ulimit -f); nothing was left behind"
+		f.Hint = "raise the limit on the size of files (ulimit -f)"
 	case errors.Is(err, syscall.EROFS), errors.Is(err, fs.ErrPermission):
 		f.Hint = "make the directory writable or name another output"
 	case errors.Is(err, syscall.EBUSY), errors.Is(err, syscall.EXDEV):

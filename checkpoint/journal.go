@@ -22,7 +22,7 @@ import (
 //
 //	lock                        held by the process at work (internal/filelock)
 //	inputs.json                 what the parts were made of
-//	KEY.XXXXXXXXXXXXXXXX        a part, named by what it is and a hash of the inputs
+//	KEY.0123456789abcdef        a part, named by what it is and a hash of the inputs
 //
 // Each part is a file that appears whole or not at all and ends with its
 // checksum. A nil Journal keeps nothing and has nothing.
@@ -32,8 +32,9 @@ type Journal struct {
 	lock    *filelock.Lock
 	parents []string // made here, outermost first
 	warn    func(message string)
-	run     string    // hash of the inputs
-	failed  sync.Once // a part could not be kept, which is told once
+	run     string       // hash of the inputs
+	guard   func() error // asked before a part is kept; nil: nothing
+	failed  sync.Once    // a part could not be kept, which is told once
 }
 
 const (
@@ -56,8 +57,10 @@ func OpenJournal(out string, warn func(message string)) (*Journal, error) {
 		j.removeParents()
 		return nil, err
 	}
-	if err := errors.Join(atomicfile.RemoveLeftovers(place), j.removeTemporary()); err != nil {
-		return nil, errors.Join(outputFault(out, err), j.Close())
+	if j.lock.Exclusive() { // else what looks dead may be at work
+		if err := errors.Join(atomicfile.RemoveLeftovers(place), j.removeTemporary()); err != nil {
+			return nil, errors.Join(outputFault(out, err), j.Close())
+		}
 	}
 	if err := j.demandEmpty(place); err != nil {
 		return nil, errors.Join(outputFault(out, err), j.Close())
@@ -86,31 +89,26 @@ func resolve(out string) (string, error) {
 const patience = time.Second
 
 // acquire makes the directory and locks it. An owner that ends removes the
-// directory, perhaps between our two calls.
+// directory, perhaps between two of our calls.
 func (j *Journal) acquire() error {
-	for start := time.Now(); ; {
-		if err := j.makeParents(filepath.Dir(j.dir)); err != nil {
-			return outputFault(j.out, err)
-		}
-		if err := os.Mkdir(j.dir, 0o777); err != nil && !errors.Is(err, fs.ErrExist) {
-			return outputFault(j.out, err)
-		}
-		var err error
-		if j.lock, err = filelock.Acquire(filepath.Join(j.dir, lockFile)); err == nil {
-			return nil
+	for start := time.Now(); ; time.Sleep(patience / 50) {
+		err := j.makeParents(filepath.Dir(j.dir))
+		if err == nil {
+			if err = os.Mkdir(j.dir, 0o777); err == nil || errors.Is(err, fs.ErrExist) {
+				j.lock, err = filelock.Acquire(filepath.Join(j.dir, lockFile))
+			}
 		}
 		var held *filelock.HeldError
-		if errors.As(err, &held) {
-			if time.Since(start) < patience {
-				time.Sleep(patience / 50)
-				continue
-			}
+		switch again := time.Since(start) < patience; {
+		case err == nil:
+			return nil
+		case again && (errors.As(err, &held) || errors.Is(err, fs.ErrNotExist)):
+		case errors.As(err, &held):
 			return &fault.Error{
 				Err: fmt.Errorf("%w: %w", ErrOutput, err), Where: j.out,
 				Hint: "wait for that run or end it, or name another output",
 			}
-		}
-		if !errors.Is(err, fs.ErrNotExist) {
+		default:
 			return outputFault(j.out, err)
 		}
 	}
@@ -126,6 +124,9 @@ func (j *Journal) makeParents(dir string) error {
 	err := os.Mkdir(dir, 0o777)
 	if err == nil {
 		j.parents = append(j.parents, dir)
+	}
+	if errors.Is(err, fs.ErrExist) {
+		return nil // by another process, meanwhile
 	}
 	return err
 }
@@ -161,7 +162,20 @@ func (j *Journal) Dir() string {
 	if j == nil {
 		return ""
 	}
-	return filepath.Join(filepath.Dir(filepath.Clean(j.out)), filepath.Base(j.dir))
+	if here, err := os.Getwd(); err == nil {
+		if rel, err := filepath.Rel(here, j.dir); err == nil && filepath.IsLocal(rel) {
+			return rel
+		}
+	}
+	return j.dir
+}
+
+// Guard makes Store ask f before it keeps a part: an error of f is Store's. It is for what
+// the inputs of Begin were read from and a part is made of, if that can change meanwhile.
+func (j *Journal) Guard(f func() error) {
+	if j != nil {
+		j.guard = f
+	}
 }
 
 // Close ends the work on the output. Parts stay for the next run; without any,
@@ -172,7 +186,9 @@ func (j *Journal) Close() error {
 	}
 	err := j.removeTemporary()
 	if j.Count("") == 0 {
-		err = errors.Join(err, os.RemoveAll(j.dir))
+		if gone := os.RemoveAll(j.dir); !errors.Is(gone, syscall.ENOTEMPTY) { // the next process has its lock there
+			err = errors.Join(err, gone)
+		}
 		j.removeParents()
 	}
 	err = errors.Join(err, j.lock.Release())

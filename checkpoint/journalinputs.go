@@ -62,7 +62,7 @@ func (j *Journal) Begin(inputs []Input, fresh bool) error {
 	if err := j.discard(); err != nil {
 		return outputFault(j.dir, err)
 	}
-	if err := disk.Write(path, append([]byte(nil), data...)); err != nil {
+	if err := disk.Write(path, data); err != nil {
 		return outputFault(path, err)
 	}
 	return nil

@@ -50,10 +50,16 @@ func (j *Journal) path(key string) string {
 
 // Store keeps a part under key, durably, in the place of the one it had. A part
 // that cannot be kept, on a full disk above all, costs the next run time and this
-// one nothing, so that is a warning; errors are those of the sections' readers.
+// one nothing, so that is a warning; errors are those of the sections' readers and of
+// [Journal.Guard].
 func (j *Journal) Store(key string, sections ...Section) error {
 	if j == nil {
 		return nil
+	}
+	if j.guard != nil {
+		if err := j.guard(); err != nil {
+			return err
+		}
 	}
 	head, err := json.Marshal(partHeader{j.run, key, sections})
 	if err != nil {
@@ -84,7 +90,7 @@ func (j *Journal) Store(key string, sections ...Section) error {
 	}
 	if err != nil {
 		j.failed.Do(func() {
-			j.warn(fmt.Sprintf("%s cannot be kept, so a run after this one would have to repeat it: %v", key, outputFault(j.Dir(), err)))
+			j.warn(fmt.Sprintf("%s cannot be kept, so a run after this one would have to repeat it: %v", key, err))
 		})
 	}
 	return nil

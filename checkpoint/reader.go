@@ -26,7 +26,8 @@ type Reader struct {
 
 type shard struct {
 	Shard
-	f *os.File
+	f      *os.File
+	opened fs.FileInfo // as it was then
 }
 
 // Shard is one safetensors file of a checkpoint.
@@ -112,6 +113,9 @@ func (r *Reader) openShard(file string, index map[string]string) error {
 	}
 	s := &shard{Shard: Shard{File: file, Bytes: size}, f: f}
 	r.shards = append(r.shards, s)
+	if s.opened, err = f.Stat(); err != nil {
+		return readFault(r.root.path(file), err)
+	}
 	h, err := readHeader(f, size, r.root.path(file))
 	if err != nil {
 		return err

@@ -183,6 +183,9 @@ func (e *exporter) files(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := e.reader.Unchanged(); err != nil { // also of what was read again, or by others
+		return err
+	}
 	data, err := m.encode()
 	if err != nil {
 		return err

@@ -124,7 +124,7 @@ func (p partTensors) Raw(name string, _ []byte) ([]byte, error) { return p.part.
 func (e *exporter) checkSource(name, sum string) error {
 	if want := e.options.Sources[name]; want != "" && want != sum {
 		return &fault.Error{
-			Err: checkpoint.ErrInvalid, Where: e.reader.File(name), Found: fmt.Sprintf("other bytes of tensor %s than when the run began", name),
+			Err: checkpoint.ErrChanged, Where: e.reader.File(name), Found: fmt.Sprintf("other bytes of tensor %s than when the run began", name),
 			Wanted: "a source that nobody changes meanwhile", Hint: "run again when it is complete",
 		}
 	}

@@ -50,7 +50,7 @@ func NewCalibration(windows [][]int32) *Calibration {
 	sum := sha256.New()
 	var buf []byte
 	for _, w := range windows {
-		buf = buf[:0]
+		buf = binary.LittleEndian.AppendUint64(buf[:0], uint64(len(w)))
 		for _, id := range w {
 			buf = binary.LittleEndian.AppendUint32(buf, uint32(id))
 		}

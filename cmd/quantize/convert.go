@@ -100,7 +100,7 @@ func (e *env) convert(ctx context.Context, dir string, o convertOptions) (res *c
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = closeJournal(lock, err) }()
+	defer func() { e.closeJournal(lock, err) }()
 	r, err := checkpoint.Open(dir)
 	if err != nil {
 		return nil, err

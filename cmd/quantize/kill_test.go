@@ -177,6 +177,9 @@ func killSeries(t *testing.T, model, recipe, calib string, kills int) {
 		}
 	}
 	t.Logf("%d of %d kills came before the output was complete", cut, kills)
+	if cut == 0 {
+		t.Error("no kill came before the output was complete: nothing was resumed")
+	}
 }
 
 // finished counts the blocks in a journal, and all its parts.

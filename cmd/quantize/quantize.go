@@ -89,7 +89,7 @@ func (e *env) quantize(ctx context.Context, j job) (res *runResult, err error) {
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = closeJournal(journal, err) }()
+	defer func() { e.closeJournal(journal, err) }()
 	l, err := load(j.model)
 	if err != nil {
 		return nil, err
@@ -112,8 +112,11 @@ func (e *env) quantize(ctx context.Context, j job) (res *runResult, err error) {
 	if err != nil {
 		return nil, kept(journal, l.config.Layers, err)
 	}
+	if res.Attention, err = writtenPlan(j.out); err != nil {
+		return nil, err
+	}
 	res.Seconds, res.PeakRSS = time.Since(start).Seconds(), peakRSS()
-	return res, journal.Done()
+	return res, nil
 }
 
 // limitMemory makes the collector keep to what plan announces, as far as what is in use
@@ -147,9 +150,7 @@ func (e *env) work(ctx context.Context, l *loaded, j job, windows [][]int32, o p
 	if err != nil {
 		return nil, err
 	}
-	res := newRunResult(j, report, o.Notes)
-	res.Attention, err = writtenPlan(j.out)
-	return res, err
+	return newRunResult(j, report, o.Notes), nil
 }
 
 // outside refuses an output inside the source, which is never written to.

@@ -2,8 +2,8 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
-	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -24,12 +24,16 @@ func (e *env) openJournal(out string) (*checkpoint.Journal, error) {
 	return checkpoint.OpenJournal(out, func(message string) { fmt.Fprintf(e.err, "warning: %s\n", message) })
 }
 
-// closeJournal ends the work on an output; the first error is the one to tell.
-func closeJournal(j *checkpoint.Journal, err error) error {
-	if closing := j.Close(); err == nil && closing != nil {
-		return fmt.Errorf("the output is complete, what was kept of the work is not removed: %w", closing)
+// closeJournal ends the work on an output, of which nothing is kept when it is complete. The
+// output is not worse for what cannot be removed beside it: that is a warning.
+func (e *env) closeJournal(j *checkpoint.Journal, err error) {
+	end := j.Close
+	if err == nil {
+		end = j.Done
 	}
-	return err
+	if closing := end(); closing != nil && err == nil {
+		fmt.Fprintf(e.err, "warning: the output is complete, what was kept of the work is not removed: %v\n", closing)
+	}
 }
 
 // begin reads all that the bytes of the output depend on, and finds out whether
@@ -43,12 +47,13 @@ func (e *env) begin(ctx context.Context, l *loaded, j job, journal *checkpoint.J
 	if l.sums, err = l.reader.Hashes(ctx); err != nil {
 		return nil, err
 	}
+	journal.Guard(l.reader.Unchanged)
 	l.journal = journal
 	l.buffer = model.Buffer{Bytes: j.memory, File: func() (model.BufferFile, error) { return journal.Spill() }}
 	inputs := []checkpoint.Input{
 		{Name: "source", Value: l.sourceHash()},
 		{Name: "recipe", Value: j.recipe.Name + " " + j.recipe.Hash()[:12]},
-		{Name: "calibration", Value: windowsHash(windows)},
+		{Name: "calibration", Value: packer.NewCalibration(windows).SHA256},
 		{Name: "program", Value: program()},
 		{Name: "processor", Value: arithmetic(l.compute, j.recipe)},
 	}
@@ -73,40 +78,30 @@ func (l *loaded) sourceHash() string {
 	return hex.EncodeToString(sum.Sum(nil))
 }
 
-// windowsHash is a hash of the calibration tokens.
-func windowsHash(windows [][]int32) string {
-	if len(windows) == 0 {
-		return ""
-	}
-	sum := sha256.New()
-	for _, w := range windows {
-		data := binary.LittleEndian.AppendUint64(nil, uint64(len(w)))
-		for _, t := range w {
-			data = binary.LittleEndian.AppendUint32(data, uint32(t))
-		}
-		_, _ = sum.Write(data) // a hash does not fail
-	}
-	return hex.EncodeToString(sum.Sum(nil))
-}
-
 // program names this build by the bytes that run: a version says less while it is
-// worked on.
+// worked on. One that cannot read itself goes on from nothing.
 var program = sync.OnceValue(func() string {
+	sum, err := programSum()
+	if err != nil {
+		return tool + " " + rand.Text()
+	}
+	return tool + " " + sum
+})
+
+func programSum() (string, error) {
 	path, err := os.Executable()
 	if err != nil {
-		return tool
+		return "", err
 	}
 	f, err := os.Open(path)
 	if err != nil {
-		return tool
+		return "", err
 	}
 	defer func() { _ = f.Close() }() // it was only read
 	sum := sha256.New()
-	if _, err := io.Copy(sum, f); err != nil {
-		return tool
-	}
-	return fmt.Sprintf("%s %x", tool, sum.Sum(nil)[:6])
-})
+	_, err = io.Copy(sum, f)
+	return hex.EncodeToString(sum.Sum(nil)[:6]), err
+}
 
 // arithmetic names the order of sums, for recipes whose bytes follow it
 // (docs/numerics.md); rounding alone gives the same bytes everywhere.
@@ -128,8 +123,8 @@ func (k *keptError) Unwrap() error { return k.err }
 
 // kept tells with an error what the next run will find.
 func kept(j *checkpoint.Journal, layers int, err error) error {
-	if j.Count("") == 0 {
-		return err
+	if j.Count("") == 0 || errors.Is(err, checkpoint.ErrChanged) {
+		return err // the same command would not find the same source
 	}
 	return &keptError{err, fmt.Sprintf("%d of %d blocks are kept in %s, and the same command goes on from there", j.Count(packer.BlockPart), layers, j.Dir())}
 }

@@ -8,16 +8,16 @@ import (
 	"runtime"
 )
 
-// PerByte is the multiple of a file's size that a parser may allocate, and
-// Constant what it may need for any file: decoders, buffers, regular expressions.
+// perByte is the multiple of a file's size that a parser may allocate, and
+// constant what it may need for any file: decoders, buffers, regular expressions.
 const (
-	PerByte  = 4
-	Constant = 1 << 20
+	perByte  = 4
+	constant = 1 << 20
 )
 
-// Bytes is what f allocates in all, also what is freed again. Other goroutines
+// allocated is what f allocates in all, also what is freed again. Other goroutines
 // are counted too: the caller keeps them quiet.
-func Bytes(f func()) uint64 {
+func allocated(f func()) uint64 {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	f()
@@ -26,9 +26,9 @@ func Bytes(f func()) uint64 {
 }
 
 // Check runs a parser of files whose sizes are size together. It is an error to
-// allocate more than PerByte times that and Constant.
+// allocate more than perByte times that and constant.
 func Check(size int, parse func()) error {
-	if n, limit := Bytes(parse), PerByte*uint64(size)+Constant; n > limit {
+	if n, limit := allocated(parse), perByte*uint64(size)+constant; n > limit {
 		return fmt.Errorf("%d bytes were allocated for %d bytes of input, wanted at most %d", n, size, limit)
 	}
 	return nil

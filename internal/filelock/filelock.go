@@ -14,8 +14,7 @@ import (
 
 // HeldError says that another process has the lock.
 type HeldError struct {
-	Path string
-	PID  int // 0 where it has not told yet
+	PID int // 0 where it has not told yet
 }
 
 func (e *HeldError) Error() string {
@@ -29,7 +28,14 @@ func (e *HeldError) Error() string {
 var errHeld = errors.New("held")
 
 // Lock is a lock that is held.
-type Lock struct{ f *os.File }
+type Lock struct {
+	f         *os.File
+	exclusive bool
+}
+
+// Exclusive says whether the lock keeps others out: not where the system, or a network
+// file system, has no locks.
+func (l *Lock) Exclusive() bool { return l != nil && l.exclusive }
 
 // Acquire takes the lock of the file path, which is made where there is none, or
 // fails at once: with a [HeldError] when another process has it.
@@ -39,9 +45,10 @@ func Acquire(path string) (*Lock, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := lock(f); err != nil {
+		exclusive, err := lock(f)
+		if err != nil {
 			if errors.Is(err, errHeld) {
-				err = &HeldError{Path: path, PID: owner(f)}
+				err = &HeldError{PID: owner(f)}
 			}
 			return nil, errors.Join(err, f.Close())
 		}
@@ -53,7 +60,7 @@ func Acquire(path string) (*Lock, error) {
 			_, err = f.WriteAt(fmt.Appendf(nil, "%d\n", os.Getpid()), 0)
 			_ = err // the number is for messages only, and a disk may be full
 		}
-		return &Lock{f}, nil
+		return &Lock{f, exclusive}, nil
 	}
 }
 

@@ -20,6 +20,9 @@ func TestOneHolder(t *testing.T) {
 	if _, err := Acquire(path); !errors.As(err, &held) || held.PID != os.Getpid() {
 		t.Fatalf("a second lock: %v, want the process named", err)
 	}
+	if !l.Exclusive() {
+		t.Error("the lock keeps nobody out")
+	}
 	if err := l.Release(); err != nil {
 		t.Fatal(err)
 	}
@@ -48,8 +51,13 @@ func TestRemovedWhileWaiting(t *testing.T) {
 		wg.Go(func() {
 			for range 200 {
 				l, err := Acquire(path)
-				if err != nil {
+				var held *HeldError
+				if errors.As(err, &held) {
 					continue
+				}
+				if err != nil {
+					t.Error(err)
+					return
 				}
 				if inside.Add(1) != 1 {
 					t.Error("two hold the lock")

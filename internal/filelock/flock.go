@@ -8,20 +8,21 @@ import (
 	"syscall"
 )
 
-func lock(f *os.File) error {
+// lock reports whether others are kept out.
+func lock(f *os.File) (bool, error) {
 	for {
 		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 		switch {
 		case err == nil:
-			return nil
+			return true, nil
 		case errors.Is(err, syscall.EINTR):
 			continue
 		case errors.Is(err, syscall.EWOULDBLOCK):
-			return errHeld
+			return false, errHeld
 		case errors.Is(err, errors.ErrUnsupported), errors.Is(err, syscall.ENOLCK):
-			return nil // a network file system without locks: it is no reason not to work
+			return false, nil // a network file system without locks: it is no reason not to work
 		default:
-			return &os.PathError{Op: "flock", Path: f.Name(), Err: err}
+			return false, &os.PathError{Op: "flock", Path: f.Name(), Err: err}
 		}
 	}
 }
