@@ -67,7 +67,7 @@ func attentionTable(dir string) ([]byte, error) {
 		fmt.Fprintf(&b, " %s | %s | %.2fx | %.2fx |\n", rate(p.FA2), rate(p.CuDNN), p.CuDNN/p.Int8.USWhole, p.CuDNN/p.E4M3.USWhole)
 	}
 	fmt.Fprintf(&b, "\nPrefill attention of 32 heads on 8, causal counted at half; the rounding of queries, keys and values is included but in brackets, where keys and values are rounded before: `%s`, %s, PyTorch %s, %s, commit %s.\n"+
-		"Scales by thread, smooth K. Medians over CUDA graphs, N(0,1), two copies of all operands in turn, after 0.1 s of the same work; cosine and relative L1 of a sample of queries against float64.\n",
+		"Scales by thread, smooth K. Medians over CUDA graphs, N(0,1), two copies of all operands in turn, after 0.1 s of the same work, with rounding first: of the longest the rest met a hotter card; cosine and relative L1 of a sample of queries against float64.\n",
 		r.Command, r.Device, r.Torch, r.Date, r.Commit)
 	return b.Bytes(), nil
 }

@@ -16,7 +16,7 @@ const (
 )
 
 // CachedQueries are Queries tokens of every sequence, the last ones of the cache's where
-// Causal. Outputs and what smooths them are as in [KVQueries].
+// Causal.
 type CachedQueries struct {
 	Q              Memory // BF16 (Batch, Queries, Heads, HeadDim), rounded to E4M3 by token and head
 	Heads, Queries int
@@ -38,8 +38,14 @@ func (s *Session) AttendCached(c *KVCache, in CachedQueries, dependent bool) err
 	if bytes := 2 * c.Batch * in.Queries * in.Heads * c.HeadDim; in.Q.Bytes < bytes || in.O.Bytes < bytes {
 		panic("cuda: queries or output are not (Batch, Queries, Heads, HeadDim)")
 	}
+	if in.LSE.Address != 0 && in.LSE.Bytes < 4*c.Batch*in.Queries*in.Heads {
+		panic("cuda: lse is not (Batch, Queries, Heads)")
+	}
 	if in.Tokens > c.Capacity*kvBlock {
 		panic("cuda: more tokens than the cache has room for")
+	}
+	if in.Heads%c.KVHeads != 0 {
+		panic("cuda: query heads do not share KV heads evenly")
 	}
 	items := ceilDiv(in.Queries, cachedGroups*attentionRows) * c.Batch * in.Heads
 	if items == 0 {

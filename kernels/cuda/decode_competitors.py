@@ -1,7 +1,7 @@
 """Times the attention of PyTorch (scaled_dot_product_attention, BF16, each backend that takes the shape) as kvspeed_test.go times ours:
 CUDA graphs, caches rotated beyond the L2 cache, random data, medians. Writes JSON.
 
-usage: attention_competitors.py decode OUT.json SHAPES     shapes as BxSxHEADSxKVHEADSxD, a list with commas
+usage: decode_competitors.py OUT.json SHAPES     shapes as BxSxHEADSxKVHEADSxD, a list with commas
 """
 import json
 import sys
@@ -73,4 +73,4 @@ def decode(out, shapes):
 
 
 if __name__ == "__main__":
-    {"decode": decode}[sys.argv[1]](sys.argv[2], [tuple(map(int, s.split("x"))) for s in sys.argv[3].split(",")])
+    decode(sys.argv[1], [tuple(map(int, s.split("x"))) for s in sys.argv[2].split(",")])

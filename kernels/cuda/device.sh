@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # On a machine with a Hopper GPU: check the kernels, then time them and their competitors. Needs what `make test-cuda-binary` built
-# (kernels/cuda/build), a driver, and PyTorch for `competitors`; neither Go nor nvcc.
+# (kernels/cuda/build), a driver, and PyTorch for the competitors; neither Go nor nvcc.
 #
 # usage: device.sh STEP...      OUT=folder for results (kernels/cuda/build/out)
 #   check        every check and the suite of all backends; goes on after a failure
@@ -39,7 +39,7 @@ for step in "$@"; do
     check)
       run checks $test -test.v -test.run TestChecks -test.count 1
       run kerneltest $test -test.v -test.run 'TestKernels|TestError' -test.count 1
-      run kvcheck $test -test.v -test.run 'TestKVDecode|TestKVAppend' -test.count 1
+      run kv $test -test.v -test.run 'TestKVDecode|TestKVAppend' -test.count 1
       ;;
     verify) # VERIFY=a quantized checkpoint, beside build/quantize
       run verify build/quantize kernels verify "$VERIFY"
@@ -65,7 +65,7 @@ for step in "$@"; do
     kvspeed) QUANTIZE_KV_SPEED=1 QUANTIZE_KV_SPEED_OUT="$out/kvspeed.json" run kvspeed $test -test.v -test.run TestKVSpeed ;;
     cachedspeed) QUANTIZE_CACHED_SPEED=1 run cachedspeed $test -test.v -test.run TestCachedSpeed ;;
     kvcompetitors)
-      run kvcompetitors python3 attention_competitors.py decode "$out/kvcompetitors.json" \
+      run kvcompetitors python3 decode_competitors.py "$out/kvcompetitors.json" \
         "${KV:-64x4096x32x8x128,16x8192x32x8x128,1x32768x32x8x128,16x8192x32x8x64}"
       ;;
     *) echo "unknown step $step"; exit 2 ;;

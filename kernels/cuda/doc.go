@@ -1,5 +1,6 @@
 // Package cuda multiplies INT4 weights by E4M3 activations on Hopper GPUs
-// (sm_90a), and attends to an INT4 cache of keys and values, from Go.
+// (sm_90a), and attends in 8 bits to keys and values as they are or in an INT4
+// cache, from Go.
 //
 // The layouts, the packer, the dispatch table and the manifest of the compiled
 // kernels are plain Go and in every build. Driving the card needs -tags cuda, a
@@ -12,11 +13,13 @@
 //	K2  repack.cu     stored codes and scales to fragment order; Pack is the twin
 //	K3  prefill.cu    the product for many tokens
 //	K4  decode.cu     the product for few tokens
+//	    mainloop.cuh  what a warpgroup of K3 and K4 does
+//	K5  attention_quantize.cu  keys and values to 8 bits, in tiles
+//	    attention.cu           prefill attention over them
+//	    attention_cache.cu     the same over an INT4 cache
 //	K6  kvappend.cu   new keys and values into an INT4 cache ([KVLayout])
 //	    kvdecode.cu   attention of one query token a sequence over it
-//	    mainloop.cuh  what a warpgroup of K3 and K4 does
 //	    probe.cu      what the hardware does and how fast
-//	K5  attention_quantize.cu, attention.cu   prefill attention, rounding of keys and values first
 //
 // # The product
 //

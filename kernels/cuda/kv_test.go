@@ -210,7 +210,7 @@ func (s *Session) checkKVAppend(c appendCase) error {
 	if err := errors.Join(guarded.reset(s), s.AppendKV(cache, in, false), s.Wait(where)); err != nil {
 		return err
 	}
-	got, err := guarded.raw(s, where)
+	got, err := guarded.download(s, where)
 	if err != nil {
 		return err
 	}

@@ -101,7 +101,7 @@ func (s *Session) NewKVScratch(c *KVCache, queries int) (*KVScratch, error) {
 		return nil, err
 	}
 	if x.tickets, err = s.Alloc(4 * pairs); err != nil {
-		return nil, err
+		return nil, errors.Join(err, x.Free(s))
 	}
 	return x, s.Fill(x.tickets, 0)
 }
@@ -156,7 +156,8 @@ func (s *Session) DecodeKV(c *KVCache, q KVQueries, dependent bool) error {
 		chunk = kvChunk(s.properties.Processors, pairs, records)
 	}
 	splits := max(1, ceilDiv(records, chunk))
-	if splits > q.Scratch.splits || 4*pairs*splits*q.Queries*(c.HeadDim+2) > q.Scratch.partial.Bytes {
+	x := q.Scratch
+	if splits > x.splits || 4*pairs*splits*q.Queries*(c.HeadDim+2) > x.partial.Bytes || 4*pairs > x.tickets.Bytes {
 		panic("cuda: scratch memory is of a smaller cache")
 	}
 	argument := &decodeArgument{

@@ -47,7 +47,7 @@ type KVLayout struct {
 	Symmetric bool
 }
 
-// NewKVLayout is the layout for a scheme; Supported says whether there are kernels.
+// NewKVLayout is the layout for a scheme, whether or not there are kernels for it.
 func NewKVLayout(scheme packer.KVScheme, headDim int) KVLayout {
 	return KVLayout{HeadDim: headDim, Group: scheme.Group(headDim), Symmetric: scheme.Symmetric}
 }

@@ -10,19 +10,10 @@ import (
 	"quantize/kernels"
 )
 
-// TestSmall launches every kernel on small shapes, for compute-sanitizer, under
+// TestSmall launches every kind of kernel on small shapes, for compute-sanitizer, under
 // which a launch takes a thousand times longer.
 func TestSmall(t *testing.T) {
-	d, err := Open(0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := d.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
-	err = d.Run(func(s *Session) error {
+	onDevice(t, func(s *Session) error {
 		var faults []error
 		for i, c := range []struct {
 			shape      [3]int
@@ -51,7 +42,4 @@ func TestSmall(t *testing.T) {
 		)
 		return errors.Join(faults...)
 	})
-	if err != nil {
-		t.Error(err)
-	}
 }

@@ -74,7 +74,8 @@ func prefillBound(m kernels.AttentionMode) float64 {
 }
 
 // checkAttention holds outputs between guards, poisoned before, to float64: a sample of 64
-// queries over all heads, and of every query that it sees something or gives 0 and -Inf.
+// queries over all heads, of which those that see nothing give 0 and -Inf. Their squares are
+// summed, so that queries that see few keys weigh most; kerneltest holds every one, and lse.
 func (s *Session) checkAttention(r *rand.Rand, a kernels.Attention) error {
 	where := fmt.Sprintf("%+v", a)
 	if a.Mask != nil {
@@ -143,11 +144,11 @@ type attentionTrial struct {
 
 // newAttentionTrial draws N(0,1) in BF16 numbers.
 func (s *Session) newAttentionTrial(r *rand.Rand, a kernels.Attention) (*attentionTrial, error) {
-	t := &attentionTrial{}
-	var err error
-	if t.prefill, err = s.NewPrefill(a); err != nil {
+	prefill, err := s.NewPrefill(a)
+	if err != nil {
 		return nil, err
 	}
+	t := &attentionTrial{prefill: prefill}
 	for i, n := range []int{a.Batch * a.Queries * a.Heads, a.Batch * a.Keys * a.KVHeads, a.Batch * a.Keys * a.KVHeads} {
 		heads := a.KVHeads
 		if i == 0 {
@@ -158,15 +159,17 @@ func (s *Session) newAttentionTrial(r *rand.Rand, a kernels.Attention) (*attenti
 			t.operands[i].Data[at] = tensor.BF16Value(tensor.BF16Bits(float32(r.NormFloat64())))
 		}
 		if t.inputs[i], err = AllocOf(s, bf16Of(t.operands[i])); err != nil {
-			return nil, err
+			return nil, errors.Join(err, t.free(s))
 		}
 	}
 	rows := a.Batch * a.Queries * a.Heads
 	if t.o, err = s.newOutput(2 * rows * a.HeadDim); err != nil {
-		return nil, err
+		return nil, errors.Join(err, t.free(s))
 	}
-	t.lse, err = s.newOutput(4 * rows)
-	return t, err
+	if t.lse, err = s.newOutput(4 * rows); err != nil {
+		return nil, errors.Join(err, t.free(s))
+	}
+	return t, nil
 }
 
 func (t *attentionTrial) free(s *Session) error {

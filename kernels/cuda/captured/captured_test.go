@@ -4,12 +4,10 @@ import (
 	"bytes"
 	"errors"
 	"io"
-	"os"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
-	"quantize/kernels/ref"
 	"quantize/tensor"
 )
 
@@ -40,18 +38,4 @@ func TestRoundTrip(t *testing.T) {
 	if _, _, err := Read(bytes.NewReader(whole[:len(whole)-1])); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("a short file: error %v", err)
 	}
-}
-
-// The twin on captured operands: what the card should show (TestCapturedAttention).
-func TestTwin(t *testing.T) {
-	t.Parallel()
-	file := os.Getenv(File)
-	if file == "" {
-		t.Skipf("%s is not set", File)
-	}
-	h, layers, err := Open(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	Report(t, ref.New(), h, layers)
 }

@@ -76,12 +76,6 @@ struct Item {
   }
 };
 
-__device__ __forceinline__ float exp2_approx(float x) {
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
-
 // Largest and sum over the four lanes that hold a row.
 __device__ __forceinline__ float quad_max(float x) {
   x = fmaxf(x, __shfl_xor_sync(~0u, x, 1));
@@ -112,7 +106,7 @@ struct Softmax {
       }
       const float largest = fmaxf(fmaxf(some[0], some[1]), fmaxf(some[2], some[3]));
       const float now = fmaxf(top[r], quad_max(largest * factor[r]));
-      fade[r] = exp2_approx(top[r] - now);
+      fade[r] = ptx::exp2_approx(top[r] - now);
       top[r] = now;
     }
   }
@@ -127,7 +121,7 @@ struct Softmax {
 #pragma unroll
       for (int i = 0; i < 16; i++) {
         const int r = i / 2 % 2;
-        y[i] = exp2_approx(fmaf(y[i], factor[r], shift[r]));
+        y[i] = ptx::exp2_approx(fmaf(y[i], factor[r], shift[r]));
         sums[r][i % 2] += y[i];
       }
 #pragma unroll

@@ -3,8 +3,8 @@
 //   k' = rotated(k) · kappa - key mean        v' = v - value mean
 //
 // rounded as packer.EncodeKV4Asymmetric (affine) or packer.EncodeKV4 (symmetric) do, every step in FP32 and rounded by itself, so that codes and
-// scales are those of the twin, kernels/ref AppendKV, bit for bit. Both layouts keep whole bytes to one token, so a token is stored without
-// reading its neighbours.
+// scales are those of the twins (kernels/ref Rotate, Smooth, EncodeCached), bit for bit. Both layouts keep whole bytes to one token, so a token
+// is stored without reading its neighbours.
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 

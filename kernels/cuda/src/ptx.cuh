@@ -217,6 +217,13 @@ __device__ __forceinline__ uint32_t e4m3_of_floats(float low, float high) {
   return e;
 }
 
+// 2 to the x, to 2 ulp; subnormal results are 0.
+__device__ __forceinline__ float exp2_approx(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
 // Two floats as two BF16, `low` in the low half.
 __device__ __forceinline__ uint32_t bf16_of_floats(float low, float high) {
   uint32_t b;
