@@ -17,8 +17,8 @@ import (
 // Cache is a directory that keeps what the base gave on a text, so that the
 // candidates of a later run do not wait for it. A record is named by the hash of
 // all that decides it, appears whole (a rename) and is checked against its own
-// sha256 when it is opened: runs may share the directory. No fault of it fails
-// an evaluation; the base is run instead.
+// sha256 when it is opened: runs may share the directory. A fault of it fails
+// no evaluation, and the base is run instead, but for a read that fails when the record is open.
 type Cache struct {
 	Dir   string
 	Limit int64       // of the bytes of all records; those used longest ago go first

@@ -12,19 +12,16 @@ import (
 	"quantize/eval"
 )
 
-// defaultCacheSize holds SmolLM2-135M on all of WikiText-2 six times.
-const defaultCacheSize = 4 << 30
-
 // cacheOptions say where the results of bases are kept.
 type cacheOptions struct {
 	dir  string // "": the user's cache directory
 	off  bool
-	size int64
+	size string // as the user wrote it, "0" for none
 }
 
 func (o *cacheOptions) flags(c *cobra.Command) {
 	c.Flags().StringVar(&o.dir, "cache", "", "directory that keeps what bases gave (default quantize/eval in the user's cache directory)")
-	c.Flags().Int64Var(&o.size, "cache-size", defaultCacheSize, "bytes the cache may take; what was used longest ago goes first")
+	c.Flags().StringVar(&o.size, "cache-size", "4GiB", "what the cache may take; what was used longest ago goes first; 0 keeps nothing")
 	c.Flags().BoolVar(&o.off, "no-cache", false, "run the base, and keep nothing of it")
 }
 
@@ -34,10 +31,12 @@ func (o cacheOptions) open(e *env) (*eval.Cache, error) {
 	switch {
 	case o.off && o.dir != "":
 		return nil, &usageError{errors.New("found --cache and --no-cache, wanted one of them")}
-	case o.off || o.size == 0:
+	case o.off || o.size == "0":
 		return nil, nil
-	case o.size < 0:
-		return nil, &usageError{fmt.Errorf("--cache-size: found %d, wanted a number of bytes", o.size)}
+	}
+	limit, err := parseSize("--cache-size", o.size)
+	if err != nil {
+		return nil, err
 	}
 	dir := o.dir
 	if dir == "" {
@@ -53,5 +52,5 @@ func (o cacheOptions) open(e *env) (*eval.Cache, error) {
 		}
 		return nil, errors.Join(checkpoint.ErrOutput, err)
 	}
-	return &eval.Cache{Dir: dir, Limit: o.size, Warn: func(err error) { fmt.Fprintf(e.err, "cache: %v\n", err) }}, nil
+	return &eval.Cache{Dir: dir, Limit: limit, Warn: func(err error) { fmt.Fprintf(e.err, "cache: %v\n", err) }}, nil
 }

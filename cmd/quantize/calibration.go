@@ -17,7 +17,7 @@ func calibrationWindows(l *loaded, j job) ([][]int32, error) {
 		files = j.recipe.Calibration.Files
 	}
 	if len(files) == 0 {
-		return nil, &usageError{fmt.Errorf("recipe %s is calibrated and no text is given (--calib FILE, or calibration.files in the recipe)", j.recipe.Name)}
+		return nil, &usageError{fmt.Errorf("recipe %s with these flags is calibrated and no text is given (--calib FILE, or calibration.files in the recipe)", j.recipe.Name)}
 	}
 	tok, err := tokenizer.Load(j.model)
 	if err != nil {

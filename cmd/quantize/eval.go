@@ -9,6 +9,7 @@ import (
 
 	"quantize/eval"
 	"quantize/eval/report"
+	"quantize/packer"
 )
 
 type evalOptions struct {
@@ -76,16 +77,19 @@ off computes what runtimes do that do not read the plan.`,
 			if o.save && len(args) > 1 {
 				return &usageError{fmt.Errorf("eval: found %d MODELs, wanted one to --save the results in", len(args))}
 			}
+			if o.save {
+				if _, err := packer.ReadManifest(args[0]); err != nil {
+					return err // before the work, not after it
+				}
+			}
 			res, err := e.evaluate(c.Context(), args, o)
 			if err != nil {
 				return err
 			}
-			if o.save {
-				if err := report.SaveResults(args[0], res.all()); err != nil {
-					return err
-				}
+			if err := e.print(res, res.text); err != nil || !o.save {
+				return err
 			}
-			return e.print(res, res.text)
+			return report.SaveResults(args[0], res.all())
 		},
 	}
 	c.Flags().StringSliceVar(&o.texts, "text", nil, "UTF-8 texts (at least one)")

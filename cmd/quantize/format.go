@@ -35,14 +35,14 @@ func peakRSS() int64 {
 	return n << 10
 }
 
-// parseSize reads bytes as people write them: 4G, 1.5 GB, 512MiB; "" is 0.
-func parseSize(s string) (int64, error) {
+// parseSize reads the bytes of a flag as people write them: 4G, 1.5 GB, 512MiB; "" is 0.
+func parseSize(flag, s string) (int64, error) {
 	if s == "" {
 		return 0, nil
 	}
 	n, err := humanize.ParseBytes(s)
 	if err != nil || n == 0 || n > math.MaxInt64 {
-		return 0, &usageError{&fault.Error{Where: "--memory", Found: strconv.Quote(s), Wanted: "a size above zero, like 4G, 1.5GB or 512MiB"}}
+		return 0, &usageError{&fault.Error{Where: flag, Found: strconv.Quote(s), Wanted: "a size above zero, like 4G, 1.5GB or 512MiB"}}
 	}
 	return int64(n), nil
 }

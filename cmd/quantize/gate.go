@@ -34,6 +34,7 @@ type gateResult struct {
 	Budgets         []eval.Verdict `json:"budgets"`
 	TokensPerSecond float64        `json:"tokens_per_second,omitempty"` // of all checkpoints on all texts
 	Baseline        string         `json:"baseline,omitempty"`          // the file written
+	baseline        []byte         // its content
 }
 
 func newGateCommand(e *env) *cobra.Command {
@@ -103,13 +104,17 @@ func (e *env) gate(ctx context.Context, dirs []string, o gateOptions) (*gateResu
 	if err != nil {
 		return nil, err
 	}
+	names, err := namesOf("checkpoints", dirs)
+	if err != nil {
+		return nil, err
+	}
 	measured := make([]eval.Measured, len(dirs))
 	for i, dir := range dirs {
 		l, err := load(dir)
 		if err != nil {
 			return nil, err
 		}
-		measured[i] = eval.Measured{Model: filepath.Base(filepath.Clean(dir)), Bytes: l.tensorBytes()}
+		measured[i] = eval.Measured{Model: names[i], Bytes: l.tensorBytes()}
 		l.close()
 	}
 	res := &gateResult{Model: measured[0].Model}
@@ -123,10 +128,7 @@ func (e *env) gate(ctx context.Context, dirs []string, o gateOptions) (*gateResu
 		}
 		res.Arithmetic = measured[0].Reports[0].Arithmetic
 		res.TokensPerSecond = speed(measured)
-		if written != nil {
-			if err := writeOutput(o.writeBaseline, written); err != nil {
-				return nil, err
-			}
+		if res.baseline = written; written != nil {
 			res.Baseline = o.writeBaseline
 		}
 	} else if baseline != nil {
@@ -170,8 +172,8 @@ func (o gateOptions) load(models int) (*recipe.Gate, *recipe.Baseline, error) {
 			err = b.Covers(o.baseline, g.Budgets, names)
 		}
 		return g, b, err
-	case slices.ContainsFunc(g.Budgets, recipe.Budget.Relative):
-		return nil, nil, &usageError{fmt.Errorf("gate: %s has max_increase or max_decrease, wanted what they are measured from (--baseline FILE; --write-baseline makes one)", o.budget)}
+	case o.writeBaseline == "" && slices.ContainsFunc(g.Budgets, recipe.Budget.Relative):
+		return nil, nil, &usageError{fmt.Errorf("gate: %s has max_increase or max_decrease, wanted what they are measured from (--baseline FILE; --write-baseline FILE makes one, and passes no such budget yet)", o.budget)}
 	}
 	return g, nil, nil
 }

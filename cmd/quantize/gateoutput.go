@@ -26,7 +26,7 @@ func (r *gateResult) err() error {
 	return fmt.Errorf("%w: %s", errGate, eval.GateSummary(r.Budgets))
 }
 
-// write makes the reports for CI, of a gate that failed too.
+// write makes the baseline and the reports for CI, of a gate that failed too.
 func (r *gateResult) write(o gateOptions) error {
 	models := r.Model
 	for i, v := range r.Budgets {
@@ -38,6 +38,7 @@ func (r *gateResult) write(o gateOptions) error {
 		path string
 		data []byte
 	}{
+		{r.Baseline, r.baseline},
 		{o.junit, eval.GateJUnit(r.Budgets)},
 		{o.markdown, []byte(eval.GateMarkdown(models, r.Budgets))},
 	} {

@@ -224,12 +224,15 @@ func readTexts(dir string, paths []string) ([]eval.Text, error) {
 }
 
 // textNames are the names that reports and budgets have for text files.
-func textNames(paths []string) ([]string, error) {
+func textNames(paths []string) ([]string, error) { return namesOf("texts", paths) }
+
+// namesOf are the last elements of paths, which verdicts and results name things by.
+func namesOf(what string, paths []string) ([]string, error) {
 	names := make([]string, len(paths))
 	for i, p := range paths {
-		names[i] = filepath.Base(p)
+		names[i] = filepath.Base(filepath.Clean(p))
 		if slices.Contains(names[:i], names[i]) {
-			return nil, &usageError{fmt.Errorf("found two texts named %s, wanted names that tell them apart", names[i])}
+			return nil, &usageError{fmt.Errorf("found two %s named %s, wanted names that tell them apart", what, names[i])}
 		}
 	}
 	return names, nil

@@ -49,7 +49,7 @@ Of a checkpoint that is quantized already: the table.`,
 			if err != nil {
 				return err
 			}
-			bound, err := parseSize(memory)
+			bound, err := parseSize("--memory", memory)
 			if err != nil {
 				return err
 			}

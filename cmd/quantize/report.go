@@ -2,16 +2,13 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
 
 	"quantize/calibrate"
-	"quantize/checkpoint"
 	"quantize/eval"
 	"quantize/eval/report"
-	"quantize/internal/atomicfile"
 	"quantize/internal/fault"
 	"quantize/model/tokenizer"
 	"quantize/recipe"
@@ -71,14 +68,11 @@ func (e *env) writeReport(ctx context.Context, dir string, o reportOptions) erro
 	if err != nil {
 		return err
 	}
-	if err := atomicfile.Write(o.html, page); err != nil {
-		return errors.Join(checkpoint.ErrOutput, err)
-	}
-	return nil
+	return writeOutput(o.html, page)
 }
 
-// judge compares the results that eval --save kept with budgets: of each text the
-// first, which is the reading of the runtime that is meant.
+// judge compares the results that eval --save kept with budgets, as gate does: of each text
+// the first reading that the configuration means, with the attention plan if there is one.
 func judge(l *loaded, dir, budget string) ([]eval.Verdict, error) {
 	g, err := recipe.LoadGate(budget)
 	if err != nil {
@@ -88,10 +82,12 @@ func judge(l *loaded, dir, budget string) ([]eval.Verdict, error) {
 	if err != nil {
 		return nil, err
 	}
-	var first []eval.Report
-	for _, r := range kept {
-		if !slices.ContainsFunc(first, func(f eval.Report) bool { return f.Text == r.Text }) {
-			first = append(first, r)
+	meant := readings[l.scheme()][0]
+	first := slices.DeleteFunc(kept, func(r eval.Report) bool { return r.Arithmetic != meant || r.Attention == "off" })
+	if len(first) == 0 {
+		return nil, &fault.Error{
+			Err: eval.ErrInput, Where: dir, Found: "no kept result of the reading " + meant + " with the attention plan",
+			Wanted: "what gate would judge", Hint: "quantize eval " + dir + " --save, without --arithmetic and --attention",
 		}
 	}
 	if i := slices.IndexFunc(g.Budgets, recipe.Budget.Relative); i >= 0 {

@@ -7,10 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"runtime"
-	"sync"
 
 	"quantize/checkpoint"
 	"quantize/kernels/cpu"
@@ -78,29 +75,13 @@ func (l *loaded) sourceHash() string {
 	return hex.EncodeToString(sum.Sum(nil))
 }
 
-// program names this build by the bytes that run: a version says less while it is
-// worked on. One that cannot read itself goes on from nothing.
-var program = sync.OnceValue(func() string {
+// program names this build. One that cannot read itself goes on from nothing.
+func program() string {
 	sum, err := programSum()
 	if err != nil {
 		return tool + " " + rand.Text()
 	}
-	return tool + " " + sum
-})
-
-func programSum() (string, error) {
-	path, err := os.Executable()
-	if err != nil {
-		return "", err
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer func() { _ = f.Close() }() // it was only read
-	sum := sha256.New()
-	_, err = io.Copy(sum, f)
-	return hex.EncodeToString(sum.Sum(nil)[:6]), err
+	return tool + " " + sum[:12]
 }
 
 // arithmetic names the order of sums, for recipes whose bytes follow it

@@ -73,7 +73,7 @@ discarded with --fresh (docs/resume.md).`,
 			if len(o.calib) > 0 && !r.Calibrated() {
 				fmt.Fprintf(e.err, "note: recipe %s reads no calibration text; --calib is not used\n", r.Name)
 			}
-			memory, err := parseSize(o.memory)
+			memory, err := parseSize("--memory", o.memory)
 			if err != nil {
 				return err
 			}
