@@ -12,10 +12,12 @@ import (
 	"quantize/tensor"
 )
 
-// mixtures are the sizes of the published models, two layers of them.
+// mixtures are the sizes of the published models, and of one whose experts fit badly;
+// two layers of each.
 const (
 	mixtral8x7B = `{"architectures": ["MixtralForCausalLM"], "model_type": "mixtral", "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 2, "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 32000, "num_local_experts": 8, "num_experts_per_tok": 2, "torch_dtype": "bfloat16"}`
 	qwen3A3B    = `{"architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe", "hidden_size": 2048, "intermediate_size": 6144, "moe_intermediate_size": 768, "num_hidden_layers": 2, "num_attention_heads": 32, "num_key_value_heads": 4, "head_dim": 128, "vocab_size": 151936, "num_experts": 128, "num_experts_per_tok": 8, "norm_topk_prob": true, "torch_dtype": "bfloat16"}`
+	odd2880     = `{"architectures": ["MixtralForCausalLM"], "model_type": "mixtral", "hidden_size": 2880, "intermediate_size": 2880, "num_hidden_layers": 2, "num_attention_heads": 64, "num_key_value_heads": 8, "head_dim": 64, "vocab_size": 32000, "num_local_experts": 8, "num_experts_per_tok": 2, "torch_dtype": "bfloat16"}`
 )
 
 // The rule of 256 is about one expert on one GPU (docs/formats.md 5.2).
@@ -24,27 +26,40 @@ func TestRuntimeTableOfExperts(t *testing.T) {
 	for _, c := range []struct {
 		name, config, runtime string
 		scheme                Scheme
-		degree                int
+		group, degree         int
 		loads                 bool
 		say                   string
 	}{
-		{"8x7B whole", mixtral8x7B, "vLLM, W4A8 (", W4A8, 1, true, ""},
-		{"8x7B on 8: 1792 = 7 * 256", mixtral8x7B, "vLLM, W4A8 (", W4A8, 8, true, ""},
-		{"30B-A3B whole: 768 = 3 * 256", qwen3A3B, "vLLM, W4A8 (", W4A8, 1, true, ""},
-		{"30B-A3B on 2: 384 is 3 * 128 only", qwen3A3B, "vLLM, W4A8 (", W4A8, 2, false, "multiples of 256, unlike gate_proj (384x2048)"},
-		{"weight-only takes it", qwen3A3B, "vLLM, W4A16 (", W4A8, 2, true, "Machete"},
-		{"192 has no whole groups", qwen3A3B, "vLLM, W4A16 (", W4A8, 4, false, "whole groups of 128, unlike down_proj (2048x192)"},
-		{"TensorRT-LLM", qwen3A3B, "TensorRT-LLM, after", W4A8, 1, false, "no experts"},
-		{"FP8", qwen3A3B, "vLLM, FP8", FP8, 4, true, ""},
+		{"8x7B whole", mixtral8x7B, "vLLM, W4A8 (", W4A8, 128, 1, true, ""},
+		{"8x7B on 8: 1792 = 7 * 256", mixtral8x7B, "vLLM, W4A8 (", W4A8, 128, 8, true, ""},
+		{"30B-A3B whole: 768 = 3 * 256", qwen3A3B, "vLLM, W4A8 (", W4A8, 128, 1, true, ""},
+		{"30B-A3B on 2: 384 is 3 * 128 only", qwen3A3B, "vLLM, W4A8 (", W4A8, 128, 2, false, "multiples of 256, unlike gate_proj (384x2048)"},
+		{"weight-only takes it", qwen3A3B, "vLLM, W4A16 (", W4A8, 128, 2, true, "Machete"},
+		{"192 has no whole groups", qwen3A3B, "vLLM, W4A16 (", W4A8, 128, 4, false, "whole groups of 128, unlike down_proj (2048x192)"},
+		{"hidden size in 64s, groups of 32", odd2880, "vLLM, W4A16", W4A16, 32, 1, true, "experts are not as Marlin has them, hidden size in 128s and intermediate size in 64s: w1 (2880x2880), w3 (2880x2880), w2 (2880x2880)"},
+		{"and of 64", odd2880, "vLLM, W4A16", W4A16, 64, 1, true, "experts are not as Marlin has them"},
+		{"intermediate size in 32s", qwen3A3B, "vLLM, W4A16", W4A16, 32, 8, true, "experts are not as Marlin has them, hidden size in 128s and intermediate size in 64s: gate_proj (96x2048), up_proj (96x2048), down_proj (2048x96)"},
+		{"intermediate size in 64s", qwen3A3B, "vLLM, W4A16", W4A16, 32, 4, true, "Marlin; "},
+		{"TensorRT-LLM", qwen3A3B, "TensorRT-LLM, after", W4A8, 128, 1, false, "no experts"},
+		{"FP8", qwen3A3B, "vLLM, FP8", FP8, 128, 4, true, ""},
 	} {
 		cfg, ls := shapes(t, c.config)
-		for _, v := range RuntimeTable(cfg, c.scheme, 128, ls) {
+		found := false
+		for _, v := range RuntimeTable(cfg, c.scheme, c.group, ls) {
 			if !strings.HasPrefix(v.Runtime, c.runtime) || !strings.Contains(v.GPU, "SM90") || v.TensorParallel != c.degree {
 				continue
 			}
+			found = true
 			if v.Loads != c.loads || !strings.Contains(v.Reason, c.say) {
 				t.Errorf("%s: %+v", c.name, v)
 			}
+			// Both outputs say the same of a whole model.
+			if whole := strings.Join(Runtimes(c.scheme, c.group, ls), "\n"); c.degree == 1 && strings.Contains(c.runtime, "W4A16") && !strings.Contains(whole, c.say) {
+				t.Errorf("%s: %s", c.name, whole)
+			}
+		}
+		if !found {
+			t.Errorf("%s: no such row", c.name)
 		}
 	}
 	odd := []LinearShape{{"m.0.mlp.experts.0.gate_proj", 384, 256}, {"m.0.mlp.experts.0.down_proj", 256, 384}}
