@@ -171,7 +171,5 @@ func known(p model.Point) bool {
 	if expert < 0 {
 		return base != model.ExpertIn && slices.Contains(points, base)
 	}
-	return expert < maxExperts && (base == model.ExpertIn || base == model.DownIn)
+	return expert < model.MaxExperts && (base == model.ExpertIn || base == model.DownIn)
 }
-
-const maxExperts = 1 << 16

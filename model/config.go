@@ -27,8 +27,10 @@ const (
 	maxWidth       = 1 << 20 // hidden, intermediate, Heads*HeadDim
 	maxVocab       = 1 << 24
 	maxPositions   = 1 << 30
-	maxExperts     = 1 << 16 // in all layers together
 )
+
+// MaxExperts bounds the experts of a model, in all layers together.
+const MaxExperts = 1 << 16
 
 // Config is the meaning of a config.json in either spelling (rope_theta,
 // rope_scaling, torch_dtype; or rope_parameters, dtype).

@@ -103,6 +103,7 @@ func TestAbsentFieldsMeanWhatTransformersSays(t *testing.T) {
 		{"qwen3_moe's do not unless it says so", "qwen3_moe", nil, func(c *model.Config) int { return map[bool]int{true: 1}[c.NormTopK] }, 0},
 		{"transformers 5 saves num_experts under another name", "qwen3_moe", map[string]any{"num_local_experts": 6, "num_experts_per_tok": 2}, func(c *model.Config) int { return c.Experts }, 6},
 		{"qwen3_moe has experts in every step-th layer", "qwen3_moe", map[string]any{"decoder_sparse_step": 2}, func(c *model.Config) int { return len(c.Linears(0))*1000 + len(c.Linears(1)) }, 7*1000 + 4 + 3*128},
+		{"Qwen3-Coder says that it has norms of q and k and no biases", "qwen3_moe", map[string]any{"use_qk_norm": true, "qkv_bias": false}, func(c *model.Config) int { return map[bool]int{true: 1}[c.AttentionBias] }, 0},
 		{"an empty rope_scaling is none", "llama", map[string]any{"rope_scaling": map[string]any{}}, func(c *model.Config) int { return int(c.Rope.Theta) }, 10000},
 		{"harmless and null fields pass", "llama", map[string]any{"_attn": 1, "temperature": 0.7, "quantization_config": map[string]any{}, "from_the_future": nil}, func(c *model.Config) int { return c.Layers }, 2},
 	} {
@@ -163,6 +164,7 @@ func TestWhatChangesTheMathsIsRefused(t *testing.T) {
 		{"an unknown layer type", "qwen2", map[string]any{"layer_types": []string{"full_attention", "linear_attention"}}, "layer_types"},
 		{"sliding without a window", "qwen2", map[string]any{"layer_types": []string{"full_attention", "sliding_attention"}}, "layer_types"},
 		{"a shared expert", "qwen3_moe", map[string]any{"shared_expert_intermediate_size": 64}, "shared_expert_intermediate_size"},
+		{"biases in Qwen3-MoE", "qwen3_moe", map[string]any{"qkv_bias": true}, "qkv_bias"},
 		{"a sliding window with experts", "qwen3_moe", map[string]any{"use_sliding_window": true}, "use_sliding_window"},
 		{"no width of an expert", "qwen3_moe", map[string]any{"moe_intermediate_size": absent}, "moe_intermediate_size"},
 		{"more experts a token than there are", "mixtral", map[string]any{"num_local_experts": 4, "num_experts_per_tok": 5}, "num_experts_per_tok"},

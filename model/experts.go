@@ -109,7 +109,7 @@ func (c *Config) experts(f *fields) {
 	}
 	c.Experts = rule.Default
 	for i, name := range slices.Backward(rule.Count) { // the family's own spelling last: it decides
-		n := f.count(name, c.Experts, maxExperts)
+		n := f.count(name, c.Experts, MaxExperts)
 		if i == 0 && len(rule.Count) > 1 && f.has(rule.Count[1]) && f.has(name) && n != c.Experts {
 			f.fail(name, fmt.Sprint(n), fmt.Sprintf("%s = %d", rule.Count[1], c.Experts), "two spellings of one number")
 		}
@@ -129,8 +129,8 @@ func (c *Config) experts(f *fields) {
 	switch {
 	case c.ExpertsPerToken > c.Experts:
 		f.fail("num_experts_per_tok", fmt.Sprint(c.ExpertsPerToken), fmt.Sprintf("at most the %d experts", c.Experts), "")
-	case c.Experts*c.Layers > maxExperts:
-		f.fail(rule.Count[0], fmt.Sprintf("%d in %d layers", c.Experts, c.Layers), fmt.Sprintf("at most %d experts in all", maxExperts), "")
+	case c.Experts*c.Layers > MaxExperts:
+		f.fail(rule.Count[0], fmt.Sprintf("%d in %d layers", c.Experts, c.Layers), fmt.Sprintf("at most %d experts in all", MaxExperts), "")
 	}
 	c.Sparse = make([]bool, c.Layers)
 	for i := range c.Sparse {

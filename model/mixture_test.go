@@ -2,6 +2,7 @@ package model_test
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -74,16 +75,37 @@ func TestUntilLikeFollowsAnotherRouter(t *testing.T) {
 		}
 		return b
 	}
+	norm := other.Tensors["model.layers.0.post_attention_layernorm.weight"].Data
+	for j := range norm {
+		norm[j] *= 1.5
+	}
 	leader, follower := block(other), block(c)
-	x := tensor.NewMatrix(12, c.Parsed().Hidden)
+	x, y := tensor.NewMatrix(12, c.Parsed().Hidden), tensor.NewMatrix(12, c.Parsed().Hidden)
 	for j := range x.Data {
 		x.Data[j] = float32(j%17) - 8 + float32(j%5)
+		y.Data[j] = float32(j%19) - 9 + float32(j%7)
 	}
+	read := rowsOf(follower.Until(model.MLPIn, y)) // what the follower's experts choose from
 	same := 0
 	for e := range c.Parsed().Experts {
 		want := leader.Until(model.ExpertIn.Of(e), x)
 		if got := follower.UntilLike(leader, model.ExpertIn.Of(e), x); got.Rows != want.Rows {
 			t.Fatalf("expert %d: %d rows, wanted %d", e, got.Rows, want.Rows)
+		}
+		chosen := rowsOf(want)
+		follower.Until(model.MLPIn, x) // what another input leaves behind must not show
+		got := rowsOf(follower.UntilLike(leader, model.ExpertIn.Of(e), y))
+		all, next := rowsOf(leader.Until(model.MLPIn, x)), 0
+		for row := range all {
+			if next < len(chosen) && slices.Equal(all[row], chosen[next]) {
+				if !slices.Equal(got[next], read[row]) {
+					t.Errorf("expert %d: row %d is not the follower's", e, row)
+				}
+				next++
+			}
+		}
+		if next != len(chosen) {
+			t.Fatalf("expert %d: %d of %d rows found", e, next, len(chosen))
 		}
 		if follower.Until(model.ExpertIn.Of(e), x).Rows == want.Rows {
 			same++
@@ -94,18 +116,27 @@ func TestUntilLikeFollowsAnotherRouter(t *testing.T) {
 	}
 }
 
+// rowsOf copies the rows.
+func rowsOf(m tensor.Matrix) [][]float32 {
+	rows := make([][]float32, m.Rows)
+	for i := range rows {
+		rows[i] = slices.Clone(m.Row(i))
+	}
+	return rows
+}
+
 func TestStackedExpertsAreRefused(t *testing.T) {
 	t.Parallel()
 	for _, s := range modeltest.Shapes() {
-		if s.Family != "qwen3_moe" {
+		c := modeltest.Random(9, s)
+		if c.Parsed().Sparse == nil {
 			continue
 		}
-		c := modeltest.Random(9, s)
 		layer := "model.layers.1."
 		if !c.Parsed().HasExperts(1) {
 			layer = "model.layers.0."
 		}
-		name := layer + "mlp.experts.gate_up_proj"
+		name := layer + "mlp.experts.gate_up_proj" // of Mixtral too, in transformers 5
 		c.Tensors[name] = modeltest.Tensor{Shape: []int{4, 4}, Data: make([]float32, 16)}
 		dir := t.TempDir()
 		if err := c.Write(dir); err != nil {

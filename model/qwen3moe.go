@@ -48,7 +48,7 @@ var qwen3MoE = Arch{
 
 	Defaults: Defaults{KVHeads: 4, MaxPositions: 32768, SlidingWindow: 4096, MaxWindowLayers: 28},
 	Fixed: map[string]any{
-		"mlp_bias": false, "use_qk_norm": true, "use_mrope": false, "use_sliding_window": false,
+		"qkv_bias": false, "mlp_bias": false, "use_qk_norm": true, "use_mrope": false, "use_sliding_window": false,
 		"shared_expert_intermediate_size": 0.0, "n_shared_experts": 0.0, "num_shared_experts": 0.0,
 	},
 }

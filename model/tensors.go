@@ -141,6 +141,9 @@ func Check(c *Config, r *checkpoint.Reader) error {
 	return errors.Join(faults...)
 }
 
+// stackedPrefix is what transformers 5 calls experts in memory, in all families.
+const stackedPrefix = "mlp.experts."
+
 // unstacked refuses experts in one 3-D tensor, which transformers has in memory and
 // published checkpoints do not have.
 func unstacked(c *Config, r *checkpoint.Reader) error {
@@ -148,12 +151,14 @@ func unstacked(c *Config, r *checkpoint.Reader) error {
 		if !c.HasExperts(layer) {
 			continue
 		}
-		for _, part := range []string{"gate_up_proj", "down_proj"} {
-			if name := c.prefix(layer) + c.Arch.Experts.Prefix + part; r.Has(name) {
-				return &fault.Error{
-					Err: checkpoint.ErrInvalid, Where: name, Found: "experts stacked in one tensor",
-					Wanted: fmt.Sprintf("%s0.%s.weight and so on, one tensor a linear", c.Arch.Experts.Prefix, c.Arch.Experts.Linears[0].Name),
-					Hint:   "save_pretrained of transformers 5 writes them so",
+		for _, prefix := range []string{c.Arch.Experts.Prefix, stackedPrefix} {
+			for _, part := range []string{"gate_up_proj", "down_proj"} {
+				if name := c.prefix(layer) + prefix + part; r.Has(name) {
+					return &fault.Error{
+						Err: checkpoint.ErrInvalid, Where: name, Found: "experts stacked in one tensor",
+						Wanted: fmt.Sprintf("%s0.%s.weight and so on", c.Arch.Experts.Prefix, c.Arch.Experts.Linears[0].Name),
+						Hint:   "save_pretrained of transformers 5 writes one tensor a linear",
+					}
 				}
 			}
 		}

@@ -1,6 +1,7 @@
 package packer
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 
@@ -58,8 +59,29 @@ const expertEdge = 256
 func oddExperts(ls []LinearShape) []string { return misfits(ofExperts(ls), expertEdge, expertEdge) }
 
 // slowExperts lists the linears of experts that vLLM's Marlin kernel for 16-bit
-// activations does not take: hidden size in 128s, intermediate size in 64s and
-// in groups. What feeds the experts is K of gate and up and N of down.
+// activations does not take as they are (docs/formats.md 4.1): hidden size in 128s,
+// intermediate size of each GPU in 64s and in groups. The hidden size is K of gate
+// and up and N of down.
 func slowExperts(ls []LinearShape, group int) []string {
-	return misfits(ofExperts(ls), 64, max(64, group))
+	var wide, down []LinearShape
+	for _, l := range ofExperts(ls) {
+		if name := last(l.Name); name == "down_proj" || name == "w2" {
+			down = append(down, l)
+		} else {
+			wide = append(wide, l)
+		}
+	}
+	const hidden = 128
+	width := max(64, group)
+	return append(misfits(wide, width, hidden), misfits(down, hidden, width)...)
+}
+
+// slowExpertsText says so, "" where there are none.
+func slowExpertsText(ls []LinearShape, group int) string {
+	slow := slowExperts(ls, group)
+	if len(slow) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("experts are not as Marlin has them, hidden size in 128s and intermediate size in %ds: %s; which kernel they get is not known",
+		max(64, group), strings.Join(slow, ", "))
 }

@@ -45,17 +45,7 @@ func (o *outputs) set(n int, row []float32) {
 // fold returns w U of the columns [from, to).
 func (o *outputs) fold(rows, from, to int) tensor.Matrix {
 	u := tensor.MatrixOf(to-from, to, o.columns[:(to-from)*to])
-	overRows(to, func(next func() (int, bool)) {
-		for j, ok := next(); ok; j, ok = next() {
-			for i := from; i < to; i++ {
-				x := 0.0
-				if j <= i {
-					x = o.f.h[j*o.f.K+i] // below the diagonal is H
-				}
-				u.Data[(i-from)*to+j] = float32(x)
-			}
-		}
-	})
+	transposeColumns(u.Data, o.f, to, from, to)
 	dst, w := tensor.MatrixOf(rows, to-from, o.folded[:rows*(to-from)]), o.whole.RowRange(0, rows).ColRange(0, to)
 	if o.product != nil {
 		o.product(dst, w, u)

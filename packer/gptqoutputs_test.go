@@ -95,3 +95,26 @@ func TestDigits4(t *testing.T) {
 		t.Error("a number for what is none")
 	}
 }
+
+// Columns of U are its own, zeros included where they reach below its diagonal.
+func TestTransposeColumns(t *testing.T) {
+	f := factor(t, gramian(192, 300, 7), FactorOptions{})
+	for _, c := range []struct{ rows, from, to int }{{64, 64, 128}, {128, 64, 128}, {192, 130, 192}, {40, 0, 40}, {100, 64, 128}} {
+		dst := make([]float32, c.rows*(c.to-c.from))
+		for i := range dst {
+			dst[i] = -1
+		}
+		transposeColumns(dst, f, c.rows, c.from, c.to)
+		for i := c.from; i < c.to; i++ {
+			for j := range c.rows {
+				want := float32(0)
+				if j <= i {
+					want = float32(f.h[j*f.K+i])
+				}
+				if got := dst[(i-c.from)*c.rows+j]; got != want {
+					t.Fatalf("%+v: U[%d, %d] is %g, wanted %g", c, j, i, got, want)
+				}
+			}
+		}
+	}
+}

@@ -48,7 +48,7 @@ func (r *residuals) get(n, i int) float64 {
 func (r *residuals) before(sums block64, f *Factor, rows, from, to int) {
 	cols := to - from
 	if r.fast == nil {
-		transposeColumns(r.columns, f, from, to)
+		transposeColumns(r.columns, f, from, from, to)
 		columns := block64{r.columns, from}
 		const tile = 8
 		overRows((rows+tile-1)/tile, func(next func() (int, bool)) {
@@ -67,7 +67,7 @@ func (r *residuals) before(sums block64, f *Factor, rows, from, to int) {
 	if from == 0 {
 		clear(dst.Data)
 	} else {
-		transposeColumns(r.shortColumns, f, from, to)
+		transposeColumns(r.shortColumns, f, from, from, to)
 		r.fast(dst, r.short.RowRange(0, rows).ColRange(0, from), tensor.MatrixOf(cols, from, r.shortColumns[:cols*from]))
 	}
 	overRows(rows, func(next func() (int, bool)) {
@@ -80,15 +80,19 @@ func (r *residuals) before(sums block64, f *Factor, rows, from, to int) {
 	})
 }
 
-// transposeColumns writes U_ji, j < from, of the columns i of [from, to) into dst
-// (to-from, from).
-func transposeColumns[T float32 | float64](dst []T, f *Factor, from, to int) {
+// transposeColumns writes U_ji, j < rows, of the columns i of [from, to) into dst
+// (to-from, rows); rows is at most to.
+func transposeColumns[T float32 | float64](dst []T, f *Factor, rows, from, to int) {
 	const tile = 64
-	overRows((from+tile-1)/tile, func(next func() (int, bool)) {
+	overRows((rows+tile-1)/tile, func(next func() (int, bool)) {
 		for t, ok := next(); ok; t, ok = next() {
-			for j := t * tile; j < min((t+1)*tile, from); j++ {
-				for i, u := range f.h[j*f.K+from : j*f.K+to] {
-					dst[i*from+j] = T(u)
+			for j := t * tile; j < min((t+1)*tile, rows); j++ {
+				zeros := max(0, j-from) // what lies below the diagonal of f.h is H
+				for i := range zeros {
+					dst[i*rows+j] = 0
+				}
+				for i, u := range f.h[j*f.K+from+zeros : j*f.K+to] {
+					dst[(zeros+i)*rows+j] = T(u)
 				}
 			}
 		}

@@ -24,10 +24,10 @@ func Runtimes(s Scheme, groupSize int, linears []LinearShape) []string {
 		} else {
 			out = append(out, "vLLM W4A8 (config.json): Hopper (SM90) only, --dtype bfloat16")
 		}
-		out = append(out, weightOnly("vLLM W4A16 (--hf-config-path OUT/w4a16)", wide))
+		out = append(out, weightOnly("vLLM W4A16 (--hf-config-path OUT/w4a16)", groupSize, wide))
 		return append(out, "transformers with compressed-tensors: either config file, on any device, slowly")
 	case W4A16:
-		return []string{weightOnly("vLLM W4A16", wide), "transformers with compressed-tensors: any device, slowly"}
+		return []string{weightOnly("vLLM W4A16", groupSize, wide), "transformers with compressed-tensors: any device, slowly"}
 	case FP8:
 		return []string{
 			"vLLM FP8: SM89 and newer; older cards run it weight-only through Marlin",
@@ -39,15 +39,20 @@ func Runtimes(s Scheme, groupSize int, linears []LinearShape) []string {
 }
 
 // weightOnly names the weight-only kernels that take all layers. Marlin pads
-// nothing: N in 64s; Machete N in 128s, K in 64s. vLLM picks by layer.
-func weightOnly(who string, wide []LinearShape) string {
+// nothing: N in 64s; Machete N in 128s, K in 64s, no groups of 32. vLLM picks by
+// layer.
+func weightOnly(who string, group int, wide []LinearShape) string {
 	switch {
+	case slowExpertsText(wide, group) != "":
+		return who + ": " + slowExpertsText(wide, group)
+	case len(misfits(wide, 64, 32)) > 0:
+		return who + ": slower kernels only, N is no multiple of 64 in " + strings.Join(misfits(wide, 64, 32), ", ")
+	case group < 64:
+		return who + ": Marlin from Turing (SM75) on"
 	case len(misfits(wide, 128, 64)) == 0:
 		return who + ": Machete on Hopper (SM90), Marlin from Turing (SM75) on"
-	case len(misfits(wide, 64, 32)) == 0:
-		return who + ": Marlin from Turing (SM75) on (on Hopper partly Machete)"
 	default:
-		return who + ": slower kernels only, N is no multiple of 64 in " + strings.Join(misfits(wide, 64, 32), ", ")
+		return who + ": Marlin from Turing (SM75) on (on Hopper partly Machete)"
 	}
 }
 

@@ -153,10 +153,10 @@ func (t *table) w4a16(wide []LinearShape, g generation) (bool, string) {
 	switch {
 	case len(misfits(wide, 1, t.group)) > 0:
 		return false, fmt.Sprintf("each GPU needs whole groups of %d, unlike %s", t.group, strings.Join(misfits(wide, 1, t.group), ", "))
+	case slowExpertsText(wide, t.group) != "":
+		return true, slowExpertsText(wide, t.group)
 	case len(misfits(wide, 64, 32)) > 0:
 		return true, "slower kernels only: N is no multiple of 64 in " + strings.Join(misfits(wide, 64, 32), ", ")
-	case len(slowExperts(wide, t.group)) > 0:
-		return true, "experts on a slower kernel: no multiples of 64 and of groups in " + strings.Join(slowExperts(wide, t.group), ", ")
 	case g.sm == 90 && t.group >= 64 && len(misfits(wide, 128, 64)) == 0:
 		return true, "Machete; " + vllmSince
 	case g.sm == 90 && t.group >= 64:
