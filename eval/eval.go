@@ -28,6 +28,7 @@ type Candidate struct {
 	Model      *model.Model
 	Name       string // of the checkpoint, for the report
 	Arithmetic string // "bf16", "lut", "exact", "weight-only", ...: for the report
+	Device     string // cpu or cuda, for the report
 	Attention  string // the attention plan that is followed, for the report; "": there is none
 	// HeadID may identify the output projection by its bytes (and arithmetic):
 	// candidates with an equal, non-empty HeadID share one loaded head.

@@ -8,6 +8,7 @@ type Result struct {
 	Model           string  `json:"model"`
 	Text            string  `json:"text"`
 	Arithmetic      string  `json:"arithmetic"`          // what was multiplied: bf16, lut, exact, weight-only, fp8
+	Device          string  `json:"device,omitempty"`    // cpu, or cuda where a card multiplied or attended
 	Attention       string  `json:"attention,omitempty"` // the plan, or "off" where one was left aside
 	Window          int     `json:"window"`              // tokens of a window
 	Windows         int     `json:"windows"`
@@ -69,7 +70,7 @@ func (e *evaluation) result(i int, text *textRun) Result {
 	nll := mean(windowMeans(t.nll, e.window-1))
 	tokens := int64(text.windows) * int64(e.window)
 	r := Result{
-		Model: m.Name, Text: text.Name, Arithmetic: m.Arithmetic, Attention: m.Attention,
+		Model: m.Name, Text: text.Name, Arithmetic: m.Arithmetic, Device: m.Device, Attention: m.Attention,
 		Window: e.window, Windows: text.windows, Tokens: tokens,
 		NLL: nll, Perplexity: math.Exp(nll), Seconds: t.spent.Seconds(),
 		Protocol: protocol(e.window, m.Model.Config.MaxPositions, text.BOS, e.o),

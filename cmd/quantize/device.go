@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 
 	"quantize/kernels"
 	"quantize/kernels/cpu"
@@ -12,7 +13,7 @@ import (
 )
 
 // deviceNames are what --device takes.
-const deviceNames = "cpu or cuda"
+const deviceNames = "auto, cpu or cuda"
 
 // card is a GPU with operands in host memory.
 type card interface {
@@ -46,13 +47,22 @@ func (a accelerated) Attention(dst, lse, q, k, v tensor.Matrix, o kernels.Attent
 	return err
 }
 
-// device is what --device names; nil: the CPU. The second result ends its use.
-func device(name string) (card, func() error, error) {
+// device is what --device names; nil: the CPU. The second result ends its use. Where auto
+// finds no card to use it takes the CPU and says why on notes.
+func device(name string, notes io.Writer) (card, func() error, error) {
+	onCPU := func() error { return nil }
 	switch name {
 	case "", "cpu":
-		return nil, func() error { return nil }, nil
+		return nil, onCPU, nil
 	case "cuda":
 		return openCard()
+	case "auto":
+		c, closeCard, err := openCard()
+		if err != nil {
+			fmt.Fprintf(notes, "note: --device auto takes the CPU: %v\n", err)
+			return nil, onCPU, nil
+		}
+		return c, closeCard, nil
 	}
 	return nil, nil, &usageError{fmt.Errorf("--device: found %q, wanted %s", name, deviceNames)}
 }

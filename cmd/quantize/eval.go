@@ -20,7 +20,7 @@ type evalOptions struct {
 	arithmetic []string // readings; none: those the configuration means
 	save       bool     // beside the manifest
 	attention  string   // of the candidates: plan or off; "" is plan
-	device     string   // of the candidates: cpu or cuda; "" is cpu
+	device     string   // of the candidates: one of deviceNames; "" is cpu
 	cache      cacheOptions
 }
 
@@ -56,7 +56,8 @@ of vLLM's kernel, and exact, the products q*scale that transformers forms.
 --arithmetic takes other readings: weight-only is OUT/w4a16/config.json.
 
 --device cuda multiplies INT4 weights by FP8 activations, and attends by the plan, on
-the card (a build with the GPU backend); the base stays on the CPU.
+the card (a build with the GPU backend); the base stays on the CPU. auto takes the card
+where there is one, and results name the device: the two round sums differently.
 
 Where a MODEL has an attention plan, its attention is computed by it; --attention
 off computes what runtimes do that do not read the plan.`,

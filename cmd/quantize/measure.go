@@ -37,7 +37,7 @@ func (e *env) measurement(dirs []string, o evalOptions) (_ *measurement, err err
 			m.close()
 		}
 	}()
-	if m.card, m.closeCard, err = device(o.device); err != nil {
+	if m.card, m.closeCard, err = device(o.device, e.err); err != nil {
 		return nil, err
 	}
 	if m.texts, err = readTexts(dirs[0], o.texts); err != nil {
@@ -186,7 +186,11 @@ func (l *loaded) candidates(dir string, wanted []string) ([]eval.Candidate, erro
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, eval.Candidate{Model: m, Name: filepath.Base(filepath.Clean(dir)), Arithmetic: name, Attention: l.attention, HeadID: head})
+		on := "cpu"
+		if planned := l.attention != "" && l.attention != "off"; l.card != nil && (planned || a != packer.WeightOnly) {
+			on = "cuda"
+		}
+		out = append(out, eval.Candidate{Model: m, Name: filepath.Base(filepath.Clean(dir)), Arithmetic: name, Device: on, Attention: l.attention, HeadID: head})
 	}
 	return out, nil
 }

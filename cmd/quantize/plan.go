@@ -60,7 +60,7 @@ Of a checkpoint that is quantized already: the table.`,
 			return e.print(res, res.text)
 		},
 	}
-	c.Flags().StringVar(&name, "recipe", name, "built-in recipe or YAML file (`quantize recipe list`)")
+	c.Flags().StringVar(&name, "recipe", name, "`NAME` of a built-in recipe (quantize recipe list) or YAML file")
 	c.Flags().StringVar(&memory, "memory", "", "what run will be given as --memory, like 4G or 512MiB (default no bound)")
 	return c
 }

@@ -85,7 +85,7 @@ discarded with --fresh (docs/resume.md).`,
 		},
 	}
 	c.Flags().StringVarP(&o.out, "out", "o", "", "output directory (required)")
-	c.Flags().StringVar(&o.recipe, "recipe", "rtn", "built-in recipe or YAML file (`quantize recipe list`)")
+	c.Flags().StringVar(&o.recipe, "recipe", "rtn", "`NAME` of a built-in recipe (quantize recipe list) or YAML file")
 	c.Flags().StringVar(&o.scheme, "scheme", "", "W4A8_FP8, W4A16 or FP8_DYNAMIC in the place of the recipe's own")
 	c.Flags().StringVar(&o.kv, "kv", "", "none, fp8 or int4 (groups of 32, means taken off) in the place of the recipe's key-value cache")
 	c.Flags().StringSliceVar(&o.calib, "calib", nil, "calibration text, or .jsonl with a \"text\" field")
