@@ -12,15 +12,15 @@ import (
 
 // comparison is one methods-NAME.json: methods side by side on one model.
 type comparison struct {
-	Model, Text, Date, Commit, Machine string
-	Windows, Window                    int
-	Perplexity                         float64
-	Methods                            []method
+	Model, Text, Calibration, Date, Commit, Machine string
+	Windows, Window                                 int
+	Perplexity                                      float64
+	Methods                                         []method
 }
 
 type method struct {
 	Name, Recipe, Flags string
-	Seconds             float64
+	CPUSeconds          float64 `json:"cpu_seconds"` // of all cores together; 0: not measured
 	PeakRSS             float64 `json:"peak_rss_bytes"`
 	BytesOut            float64 `json:"bytes_out"`
 	Readings            []struct {
@@ -55,18 +55,25 @@ func methods(dir string) ([]byte, error) {
 
 func (c *comparison) table(w *bytes.Buffer) {
 	fmt.Fprintf(w, "### %s, %d windows\n\n", c.Model, c.Windows)
-	fmt.Fprintf(w, "bf16 perplexity %.4f. `testdata/results/methods.sh` on %s, windows of %d tokens; %s, %s, commit %s.\n\n",
-		c.Perplexity, c.Text, c.Window, c.Machine, c.Date, c.Commit)
-	w.WriteString("| method | recipe, flags | reading | perplexity / bf16 | KL | top-1 | quantize: s, GB resident | MB |\n|---|---|---|---|---|---|---|---|\n")
+	fmt.Fprintf(w, "bf16 perplexity %.4f. `testdata/results/methods.sh` on %s, windows of %d tokens, calibrated on %s; %s, %s, commit %s.\n\n",
+		c.Perplexity, c.Text, c.Window, c.Calibration, c.Machine, c.Date, c.Commit)
+	w.WriteString("| method | recipe, flags | reading | perplexity / bf16 | KL | top-1 | quantize: CPU s, GB resident | MB |\n|---|---|---|---|---|---|---|---|\n")
 	for _, m := range c.Methods {
 		for i, r := range m.Readings {
 			label, cost := "", " | "
 			if i == 0 {
 				label = m.Name
-				cost = fmt.Sprintf("%.0f, %.2f | %.1f", m.Seconds, m.PeakRSS/1e9, m.BytesOut/1e6)
+				cost = fmt.Sprintf("%s, %.2f | %.1f", seconds(m.CPUSeconds), m.PeakRSS/1e9, m.BytesOut/1e6)
 			}
 			fmt.Fprintf(w, "| %s | %s %s | %s | %.4f | %.4f | %.3f | %s |\n", label, m.Recipe, m.Flags, r.Arithmetic, math.Exp(r.LnRatio), r.KLMean, r.Top1, cost)
 		}
 	}
 	w.WriteString("\n")
+}
+
+func seconds(s float64) string {
+	if s == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%.0f", s)
 }

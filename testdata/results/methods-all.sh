@@ -1,22 +1,51 @@
 #!/usr/bin/env bash
 # Measure the tables of docs/accuracy.md: the embedded model, and SmolLM2 where its directory is given.
 #
-# usage: methods-all.sh SMOLLM2_DIR TEXT_FILE CALIB_FILE       environment: as methods.sh
+# usage: methods-all.sh [SMOLLM2_DIR TEXT_FILE CALIB_FILE]
+# environment: as methods.sh; TABLES (default: all of demo w4a16 w4a8 w4a8kv4); KEEP, one folder per table in it
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 smollm2=${1-} text=${2-} calib=${3-}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+keep=${KEEP:-$work}
+results=testdata/results
 go build -trimpath -o "$work/quantize" ./cmd/quantize
-"$work/quantize" demo -o "$work/demo" > /dev/null
-mine=testdata/results/recipes
-ARITHMETIC=lut testdata/results/methods.sh "$work/quantize" "$work/demo/base" "$work/demo/evaluation.txt" "$work/demo/calibration.txt" 40 \
-  testdata/results/methods-demo.json rtn-plain:rtn-plain rtn-weighted:rtn-weighted gptq:gptq "gptq-full:$mine/gptq-full.yaml" best-tied:best-tied best:best \
-  "rtn-plain-kv4:$mine/rtn-plain-kv4.yaml" "best-no-rope-kv4:$mine/best-no-rope.yaml:--kv,int4" best-kv4:best:--kv,int4
-sed -i 's/"model": "base"/"model": "embedded demo model"/' testdata/results/methods-demo.json
+
+wanted() { [[ " ${TABLES:-demo w4a16 w4a8 w4a8kv4} " == *" $1 "* ]]; }
+
+if wanted demo; then
+  "$work/quantize" demo -o "$work/demo" > /dev/null
+  mine=$results/recipes
+  TITLE="Embedded demo model" ARITHMETIC=lut KEEP=$keep/demo $results/methods.sh "$work/quantize" "$work/demo/base" \
+    "$work/demo/evaluation.txt" "$work/demo/calibration.txt" 40 $results/methods-demo.json \
+    rtn-plain:rtn-plain rtn-weighted:rtn-weighted gptq:gptq "gptq-full:$mine/gptq-full.yaml" best-tied:best-tied best:best \
+    "rtn-plain-kv4:$mine/rtn-plain-kv4.yaml" "best-no-rope-kv4:$mine/best-no-rope.yaml:--kv,int4" best-kv4:best:--kv,int4
+fi
 [ -n "$smollm2" ] || exit 0
-for recipe in gptq best; do # groups of 64, which SmolLM2 needs, and yet W4A8 in config.json
+
+# smollm2 TABLE TITLE SPEC...: one table of the real model.
+smollm2() {
+  local table=$1 title=$2
+  shift 2
+  TITLE="SmolLM2-135M-Instruct, $title" KEEP=$keep/$table $results/methods.sh "$work/quantize" "$smollm2" "$text" "$calib" 60 \
+    "$results/methods-smollm2-$table.json" "$@"
+}
+
+# Its 576 input features make groups of 64, for which built-in recipes give W4A16.
+if wanted w4a16; then
+  smollm2 w4a16 "W4A16 as built-in recipes give it, and FP8" \
+    rtn:rtn awq:awq fireq:fireq:--kv,none gptq:gptq best:best fp8:fp8
+fi
+# With groups of 64 by hand config.json says W4A8, which transformers and this program compute and vLLM does not.
+for recipe in rtn awq fireq sage gptq best; do
   "$work/quantize" recipe show $recipe | sed 's/group_size: auto/group_size: 64/' > "$work/$recipe.yaml"
 done
-testdata/results/methods.sh "$work/quantize" "$smollm2" "$text" "$calib" 60 testdata/results/methods-smollm2.json \
-  "best:$work/best.yaml" "gptq:$work/gptq.yaml"
+if wanted w4a8; then
+  ARITHMETIC=lut smollm2 w4a8 "W4A8 with group_size 64 by hand" \
+    "rtn:$work/rtn.yaml" "awq:$work/awq.yaml" "fireq:$work/fireq.yaml:--kv,none" "gptq:$work/gptq.yaml" "best:$work/best.yaml"
+fi
+if wanted w4a8kv4; then
+  ARITHMETIC=lut smollm2 w4a8kv4 "the same with keys and values in INT4" \
+    "rtn:$work/rtn.yaml:--kv,int4" "sage:$work/sage.yaml" "fireq:$work/fireq.yaml" "gptq:$work/gptq.yaml:--kv,int4" "best:$work/best.yaml:--kv,int4"
+fi
