@@ -37,6 +37,7 @@ type ExportOptions struct {
 	Tokens map[string]int64
 	// Calibration is for the manifest; nil: no text was read.
 	Calibration *Calibration
+	Rounding    *Rounding // likewise
 
 	// Journal keeps finished blocks and gives back those of an earlier run of the
 	// same inputs, among them Sources, the hashes of all tensors of the source; nil:
@@ -166,7 +167,7 @@ func (e *exporter) files(ctx context.Context) error {
 	}
 	m := &Manifest{
 		Version: manifestVersion, Tool: e.options.Tool, Recipe: e.options.Recipe, Scheme: p.scheme, Group: p.group,
-		Calibration: e.options.Calibration, Layers: e.layers, Files: hashes, Sources: e.sources, Tensors: e.writer.Hashes(),
+		Calibration: e.options.Calibration, Rounding: e.options.Rounding, Layers: e.layers, Files: hashes, Sources: e.sources, Tensors: e.writer.Hashes(),
 		Omitted: append([]string{}, p.omitted...), Warnings: append([]string{}, p.notes...),
 	}
 	m.Grid = p.grid

@@ -10,9 +10,10 @@ import (
 
 // FP8Report says what rounding one weight to FP8 cost.
 type FP8Report struct {
-	Rows   int     `json:"rows"`
-	SSE    float64 `json:"sse"`    // sum (w-w')^2
-	Energy float64 `json:"energy"` // sum w^2
+	Rows    int     `json:"rows"`
+	SSE     float64 `json:"sse"`     // sum (w-w')^2
+	Energy  float64 `json:"energy"`  // sum w^2
+	Rounded float64 `json:"rounded"` // sum w'^2
 }
 
 // SNR returns 10 log10(Energy/SSE) in dB; +Inf when nothing was lost.
@@ -23,6 +24,15 @@ func snr(sse, energy float64) float64 {
 		return math.Inf(1)
 	}
 	return 10 * math.Log10(energy/sse)
+}
+
+// cosine is Σww'/√(Σw²Σw'²), of which the sum of products follows from the others;
+// NaN when either is all zeros.
+func cosine(sse, energy, rounded float64) float64 {
+	if !(energy > 0 && rounded > 0) {
+		return math.NaN()
+	}
+	return max(-1, min(1, (energy+rounded-sse)/2/math.Sqrt(energy*rounded)))
 }
 
 // QuantizeFP8 rounds w (N, K) to E4M3 with one FP32 scale per output channel,
@@ -52,6 +62,7 @@ func QuantizeFP8(w tensor.Matrix) (*FP8Weight, *FP8Report, error) {
 		}
 		report.SSE += rows[n].SSE
 		report.Energy += rows[n].Energy
+		report.Rounded += rows[n].Rounded
 	}
 	return out, report, nil
 }
@@ -64,8 +75,10 @@ func encodeFP8(codes []uint8, row []float32, r *FP8Report) (scale float32) {
 	scale = max(amax/448, 0x1p-126)
 	for k, x := range row {
 		codes[k] = tensor.E4M3(x / scale)
-		d := float64(x) - float64(tensor.E4M3Value(codes[k])*scale)
+		y := float64(tensor.E4M3Value(codes[k]) * scale)
+		d := float64(x) - y
 		r.SSE += float64(d * d)
+		r.Rounded += float64(y * y)
 		r.Energy += float64(float64(x) * float64(x))
 	}
 	return scale

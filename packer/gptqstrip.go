@@ -162,6 +162,7 @@ func (s *strip) block(n, from, to int) {
 		s.errors.set(n, i, e)
 		r.square += float64(e * e)
 		r.report.SSE += float64(e * e)
+		r.report.Rounded += float64(p * p)
 		r.report.Loss += float64(s.f.d[i] * float64((v-p)*(v-p)))
 		sums[i-from] = v - p // (e U)_i, for compare
 		lost := other + nearest[i-from]

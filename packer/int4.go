@@ -37,6 +37,7 @@ type Int4Report struct {
 	Groups       int     `json:"groups"`
 	SSE          float64 `json:"sse"`           // sum (w-w')^2 in the grid's arithmetic
 	Energy       float64 `json:"energy"`        // sum w^2
+	Rounded      float64 `json:"rounded"`       // sum w'^2
 	FloorRows    int     `json:"floor_rows"`    // rows whose chan is the floor: less FP8 range
 	LiftedGroups int     `json:"lifted_groups"` // groups whose scale was raised to s8 = 2^-6
 	ClippedCodes int     `json:"clipped_codes"` // weights more than half a step beyond the last product
@@ -51,6 +52,7 @@ func (r *Int4Report) Add(o *Int4Report) {
 	r.Groups += o.Groups
 	r.SSE += o.SSE
 	r.Energy += o.Energy
+	r.Rounded += o.Rounded
 	r.FloorRows += o.FloorRows
 	r.LiftedGroups += o.LiftedGroups
 	r.ClippedCodes += o.ClippedCodes

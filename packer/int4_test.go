@@ -127,7 +127,7 @@ func TestQuantizeInt4AdversarialRows(t *testing.T) {
 		"just above the floor": {Rows: 1, Groups: 4},
 	} {
 		got := count(row)
-		got.SSE, got.Energy, got.ClippedCodes = 0, 0, 0
+		got.SSE, got.Energy, got.Rounded, got.ClippedCodes = 0, 0, 0, 0
 		if d := cmp.Diff(&want, got); d != "" {
 			t.Errorf("%s: %s", row, d)
 		}

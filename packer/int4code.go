@@ -46,18 +46,20 @@ func encodeRow(row []float32, codes []int8, scales []uint16, o Int4Options, best
 		scales[g] = coder.stored
 		from := g * o.GroupSize
 		out := codes[from:][:o.GroupSize]
-		var sse float64
+		var sse, rounded float64
 		for j, x := range row[from:][:o.GroupSize] {
 			q := coder.code(x)
 			out[j] = q
 			p := coder.value(q)
 			d := float64(x) - p
 			sse += float64(d * d)
+			rounded += float64(p * p)
 			if coder.clips(float64(x), p) {
 				r.ClippedCodes++
 			}
 		}
 		r.SSE += sse
+		r.Rounded += rounded
 	}
 }
 

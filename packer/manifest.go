@@ -29,12 +29,14 @@ type Manifest struct {
 	Grid    Grid    `json:"grid,omitempty"` // the products the INT4 codes were chosen against
 	Layers  []Layer `json:"layers"`         // quantized linears, in order of computation
 	// Calibration is the text that the recipe was calibrated on; nil: none was read.
-	Calibration *Calibration      `json:"calibration,omitempty"`
-	Files       map[string]string `json:"files"`    // written file beside the tensors -> sha256
-	Sources     map[string]string `json:"sources"`  // source tensor -> sha256 of its bytes
-	Tensors     map[string]string `json:"tensors"`  // written tensor -> sha256 of its bytes
-	Omitted     []string          `json:"omitted"`  // source tensors that were left out on purpose
-	Warnings    []string          `json:"warnings"` // what the user was told
+	Calibration *Calibration `json:"calibration,omitempty"`
+	// Rounding is what the formats of run time cost; nil: nothing is rounded, or no text was read.
+	Rounding *Rounding         `json:"rounding,omitempty"`
+	Files    map[string]string `json:"files"`    // written file beside the tensors -> sha256
+	Sources  map[string]string `json:"sources"`  // source tensor -> sha256 of its bytes
+	Tensors  map[string]string `json:"tensors"`  // written tensor -> sha256 of its bytes
+	Omitted  []string          `json:"omitted"`  // source tensors that were left out on purpose
+	Warnings []string          `json:"warnings"` // what the user was told
 }
 
 // Calibration identifies the tokens that statistics were taken from.
@@ -66,7 +68,8 @@ type Layer struct {
 	Name         string   `json:"name"`
 	N            int      `json:"n"`
 	K            int      `json:"k"`
-	SNR          *float64 `json:"snr_db"` // 10 log10(energy/sse); null when nothing was lost
+	SNR          *float64 `json:"snr_db"`           // 10 log10(energy/sse); null when nothing was lost
+	Cosine       *float64 `json:"cosine,omitempty"` // of the weight and what it became, to four significant digits
 	SSE          float64  `json:"sse"`
 	Energy       float64  `json:"energy"`
 	FloorRows    int      `json:"floor_rows"`
@@ -109,7 +112,7 @@ func (l *Layer) Starved() bool { return l.Tokens != nil && *l.Tokens > 0 && *l.T
 // Layer gives the figures of a rounded weight for the manifest.
 func (r *Int4Report) Layer() Layer {
 	return Layer{
-		SNR: finite(r.SNR()), SSE: r.SSE, Energy: r.Energy,
+		SNR: finite(r.SNR()), Cosine: digits4(cosine(r.SSE, r.Energy, r.Rounded)), SSE: r.SSE, Energy: r.Energy,
 		FloorRows: r.FloorRows, LiftedGroups: r.LiftedGroups, ClippedCodes: r.ClippedCodes,
 	}
 }
@@ -124,7 +127,7 @@ func (r *GPTQReport) Layer() Layer {
 
 // Layer gives the figures of a rounded weight for the manifest.
 func (r *FP8Report) Layer() Layer {
-	return Layer{SNR: finite(r.SNR()), SSE: r.SSE, Energy: r.Energy}
+	return Layer{SNR: finite(r.SNR()), Cosine: digits4(cosine(r.SSE, r.Energy, r.Rounded)), SSE: r.SSE, Energy: r.Energy}
 }
 
 // finite rounds dB to thousandths, nil for the infinite ones JSON cannot hold.

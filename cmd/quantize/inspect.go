@@ -32,6 +32,8 @@ type inspection struct {
 
 	Attention *packer.AttentionPlan `json:"attention,omitempty"` // the plan in the sidecar
 
+	Rounding *packer.Rounding `json:"rounding,omitempty"` // what FP8 activations and the cache cost
+
 	Experts []packer.ExpertCoverage `json:"experts,omitempty"` // where calibration text was run
 }
 
@@ -135,7 +137,7 @@ func (r *inspection) addManifest() error {
 		return err
 	}
 	r.Quantization, r.Quantized = fmt.Sprintf("%s (%s)", m.Scheme, r.Quantization), m.Layers
-	r.Experts = packer.Coverage(m.Layers)
+	r.Experts, r.Rounding = packer.Coverage(m.Layers), m.Rounding
 	r.Attention, err = writtenPlan(r.Path)
 	return err
 }
@@ -177,6 +179,7 @@ func (r *inspection) text(w io.Writer, all bool) {
 		fmt.Fprintf(w, "  %-48s %6d x %-6d  SNR %s\n", l.Name, l.N, l.K, snr)
 	}
 	writeWorstOutputs(w, r.Quantized)
+	writeRounding(w, r.Rounding)
 	if r.Attention != nil {
 		fmt.Fprintf(w, "attention plan: %v\n", r.Attention)
 		for layer, l := range r.Attention.Layers {

@@ -48,6 +48,9 @@ type runResult struct {
 	// Outputs are on the calibration text; nil where no Hessians of it were made.
 	Outputs []packer.LayerOutput `json:"outputs,omitempty"`
 
+	// Rounding is what FP8 activations and the cache cost; nil: there are none, or no text was read.
+	Rounding *packer.Rounding `json:"rounding,omitempty"`
+
 	// Experts has a row for each block with experts, where calibration text was run.
 	Experts []packer.ExpertCoverage `json:"experts,omitempty"`
 
@@ -150,7 +153,9 @@ func (e *env) work(ctx context.Context, l *loaded, j job, windows [][]int32, o p
 	if err != nil {
 		return nil, err
 	}
-	return newRunResult(j, report, o.Notes), nil
+	res := newRunResult(j, report, o.Notes)
+	res.Rounding = o.Rounding
+	return res, nil
 }
 
 // outside refuses an output inside the source, which is never written to.
@@ -225,6 +230,9 @@ func (e *env) prepare(ctx context.Context, l *loaded, j job, windows [][]int32, 
 		t.note("%s", why)
 	}
 	o.Notes, o.Private, o.Tokens = t.notes, t.private, t.tokens
+	if o.Rounding, err = e.measureRounding(ctx, l, j, windows, t); err != nil {
+		return nil, err
+	}
 	e.planAttention(l, j, windows, t, o)
 	if t.sidecar != nil {
 		data, err := packer.EncodeSidecar(t.sidecar)

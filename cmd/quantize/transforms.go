@@ -18,6 +18,7 @@ import (
 // what is left to do at run time.
 type transforms struct {
 	list    []model.Transform              // in the order of methods.md 10.1
+	pre     *rope.Pre                      // of list; nil: none
 	sidecar *packer.Sidecar                // nil: the runtime's own attention
 	clips   map[string]*smoothing.Clipping // by linear; nil: none
 	tokens  map[string]int64               // calibration tokens of the linears of experts; nil: not counted
@@ -64,7 +65,7 @@ func (e *env) scales(ctx context.Context, l *loaded, r *recipe.Recipe, windows [
 	rotated := t.list
 	if r.Rope.Method != recipe.NoRope {
 		s.pre = rope.NewPre(l.config)
-		t.list = append(t.list, s.pre)
+		t.pre, t.list = s.pre, append(t.list, s.pre)
 	}
 	if r.Smoothing.VMul != 0 {
 		vmul, err := smoothing.VMul(l.config, r.Smoothing.VMul)

@@ -88,7 +88,7 @@ func (b *builder) build() error {
 		return err
 	}
 	r.Name, r.Recipe, r.RecipeText = name(b.dir), b.recipe.Name, m.Recipe
-	r.Scheme, r.Group, r.Gate = m.Scheme, m.Group, b.in.Gate
+	r.Scheme, r.Group, r.Gate, r.Rounding = m.Scheme, m.Group, b.in.Gate, m.Rounding
 	if m.Scheme != packer.FP8 {
 		r.Grid = m.Grid.String()
 	}

@@ -47,6 +47,7 @@ func pair(t testing.TB, scheme packer.Scheme, sidecar *packer.Sidecar) (base, ou
 	o := packer.ExportOptions{
 		Model: cfg, Scheme: scheme, Recipe: string(r.Encode()), Tool: "test",
 		Int4: packer.Int4Options{Grid: packer.GridLUT}, Calibration: packer.NewCalibration([][]int32{{1, 2, 3}}),
+		Rounding: rounding(cfg.Layers),
 	}
 	if sidecar != nil {
 		data, err := packer.EncodeSidecar(sidecar)
@@ -62,6 +63,22 @@ func pair(t testing.TB, scheme packer.Scheme, sidecar *packer.Sidecar) (base, ou
 		t.Fatal(err)
 	}
 	return base, open(t, filepath.Join(dir, "out"))
+}
+
+// rounding is what a run might have measured; of the last layer's scores nothing was.
+func rounding(layers int) *packer.Rounding {
+	r := &packer.Rounding{Tokens: 3}
+	for layer := range layers {
+		db := float64(layer)
+		r.Inputs = append(r.Inputs, packer.InputRounding{Layer: layer, Point: "o_in", Fidelity: packer.NewFidelity(1000+db, 999, 1, 999)})
+		plain := packer.NewFidelity(10+db, 9, 1, 9)
+		c := packer.CacheRounding{Layer: layer, Scores: packer.NewFidelity(100+db, 99, 1, 99), UnscaledScores: &plain, Values: packer.NewFidelity(200+db, 199, 1, 199)}
+		if layer == layers-1 {
+			c.UnscaledScores = nil
+		}
+		r.Cache = append(r.Cache, c)
+	}
+	return r
 }
 
 func open(t testing.TB, dir string) *checkpoint.Reader {

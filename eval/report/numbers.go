@@ -8,7 +8,8 @@ import (
 // numbers is every number of the report to the last bit, for people who copy them.
 func (r *Report) numbers() Section {
 	s := Section{ID: "numbers", Title: "All numbers"}
-	for _, t := range []Table{r.resultNumbers(), r.sizeNumbers(), r.layerNumbers(), r.channelNumbers(), r.siteNumbers(), r.scaleNumbers()} {
+	tables := []Table{r.resultNumbers(), r.sizeNumbers(), r.layerNumbers(), r.channelNumbers(), r.siteNumbers(), r.scaleNumbers()}
+	for _, t := range append(tables, r.roundingNumbers()...) {
 		s.table(t)
 	}
 	return s
@@ -49,11 +50,11 @@ func (r *Report) sizeNumbers() Table {
 
 func (r *Report) layerNumbers() Table {
 	t := Table{ID: "number-layers", Caption: "Rounding, by linear", Columns: columns(
-		text("linear"), number("n"), number("k"), number("snr_db"), number("relative_error"), number("sse"), number("energy"),
+		text("linear"), number("n"), number("k"), number("snr_db"), number("cosine"), number("relative_error"), number("sse"), number("energy"),
 		number("floor_rows"), number("lifted_groups"), number("clipped_codes"), number("dead_columns"), number("damp"), number("loss"), number("loss_rtn"), number("output_snr_db"), number("output_cosine"))}
 	for _, l := range r.Layers {
 		t.Rows = append(t.Rows, []Cell{
-			text(l.Name), integer(l.N), integer(l.K), value(l.SNRdB), value(l.Relative), value(l.SSE), value(l.Energy),
+			text(l.Name), integer(l.N), integer(l.K), value(l.SNRdB), value(known4(l.Cosine)), value(l.Relative), value(l.SSE), value(l.Energy),
 			integer(l.FloorRows), integer(l.LiftedGroups), integer(l.ClippedCodes), integer(l.DeadColumns), value(l.Damp), value(l.Loss), value(l.LossRTN), value(known4(l.OutputSNR)), value(known4(l.OutputCosine)),
 		})
 	}

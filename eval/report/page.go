@@ -22,7 +22,7 @@ func (r *Report) HTML() ([]byte, error) {
 	p := page{Title: r.Name, Style: template.CSS(pageStyle), Verdict: r.verdict(), Cards: r.cards()}
 	for _, s := range []Section{
 		r.summary(), r.sizes(), r.predictions(), r.errors(), r.outputs(), r.channels(), r.activations(), r.scales(),
-		r.attention(), r.calibration(), r.fallbacks(), r.provenance(), r.numbers(),
+		r.attention(), r.rounding(), r.calibration(), r.fallbacks(), r.provenance(), r.numbers(),
 	} {
 		if !s.empty() {
 			p.Sections = append(p.Sections, s)

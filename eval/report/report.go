@@ -26,6 +26,7 @@ type Report struct {
 	Scales      *Scales
 	Activations *Activations
 	Attention   Attention
+	Rounding    *packer.Rounding // of activations and the cache
 	Calibration Calibration
 	Runtimes    []string
 	Fallbacks   []Fallback

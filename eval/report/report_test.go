@@ -81,7 +81,7 @@ func TestPageHasEverySection(t *testing.T) {
 	for _, s := range root.find("section") {
 		got = append(got, s.attr["id"])
 	}
-	want := []string{"summary", "sizes", "predictions", "errors", "channels", "activations", "scales", "attention", "calibration", "fallbacks", "provenance", "numbers"}
+	want := []string{"summary", "sizes", "predictions", "errors", "channels", "activations", "scales", "attention", "rounding", "calibration", "fallbacks", "provenance", "numbers"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("sections, -want +got:\n%s", diff)
 	}
@@ -94,8 +94,8 @@ func TestPageHasEverySection(t *testing.T) {
 			t.Errorf("no link to %s", id)
 		}
 	}
-	if n := len(root.find("figure")); n != 14 {
-		t.Errorf("%d figures, want 14", n)
+	if n := len(root.find("figure")); n != 16 {
+		t.Errorf("%d figures, want 16", n)
 	}
 }
 
@@ -180,7 +180,7 @@ func TestEveryNumberIsTheReports(t *testing.T) {
 	var layers, channels, sites [][]float64
 	for _, l := range r.Layers {
 		layers = append(layers, []float64{
-			float64(l.N), float64(l.K), l.SNRdB, l.Relative, l.SSE, l.Energy, float64(l.FloorRows), float64(l.LiftedGroups),
+			float64(l.N), float64(l.K), l.SNRdB, known4(l.Cosine), l.Relative, l.SSE, l.Energy, float64(l.FloorRows), float64(l.LiftedGroups),
 			float64(l.ClippedCodes), float64(l.DeadColumns), l.Damp, l.Loss, l.LossRTN, known4(l.OutputSNR), known4(l.OutputCosine),
 		})
 	}
@@ -207,6 +207,19 @@ func TestEveryNumberIsTheReports(t *testing.T) {
 	check("number-layers", layers, 1)
 	check("number-channels", channels, 1)
 	check("number-activations", sites, 2)
+	var inputs, cache [][]float64
+	for _, i := range r.Rounding.Inputs {
+		inputs = append(inputs, []float64{*i.SNR, *i.Cosine})
+	}
+	for _, c := range r.Rounding.Cache {
+		plain := []float64{math.NaN(), math.NaN()}
+		if c.UnscaledScores != nil {
+			plain = []float64{*c.UnscaledScores.SNR, *c.UnscaledScores.Cosine}
+		}
+		cache = append(cache, slices.Concat([]float64{*c.Scores.SNR, *c.Scores.Cosine}, plain, []float64{*c.Values.SNR, *c.Values.Cosine}))
+	}
+	check("number-inputs", inputs, 2)
+	check("number-cache", cache, 1)
 	rows := root.rows("number-scales")
 	for i, n := range r.Scales.Codes {
 		at := slices.IndexFunc(rows, func(row []string) bool { return row[0] == fmt.Sprintf("code %d", i-8) })

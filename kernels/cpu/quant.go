@@ -72,7 +72,7 @@ func (l *quantLinear) Forward(dst, x tensor.Matrix) {
 		to := min(from+tokenBlock, x.Rows)
 		s.rows = grow(s.rows, (to-from)*x.Cols)
 		x8 := tensor.MatrixOf(to-from, x.Cols, s.rows)
-		l.compute.roundTokens(x8, x.RowRange(from, to))
+		l.compute.RoundTokens(x8, x.RowRange(from, to))
 		l.Linear.Forward(dst.RowRange(from, to), x8)
 	}
 }

@@ -48,7 +48,7 @@ func TestRoundTokensEqualsTheTwin(t *testing.T) {
 		codes := make([]uint8, k)
 		for _, isa := range cpu.Available() {
 			got := tensor.NewMatrix(x.Rows, k)
-			cpu.RoundTokens(cpu.NewISA(isa, 2), got, x)
+			cpu.NewISA(isa, 2).RoundTokens(got, x)
 			for i := range x.Rows {
 				a := ref.QuantizeToken(codes, x.Row(i))
 				for j, c := range codes {
@@ -137,7 +137,7 @@ func BenchmarkRoundTokens(b *testing.B) {
 	for _, isa := range cpu.Available() {
 		b.Run(isa.String(), func(b *testing.B) {
 			c := cpu.NewISA(isa, 1)
-			cpu.RoundTokens(c, dst, x)
+			c.RoundTokens(dst, x)
 			codes := make([]uint8, x.Cols)
 			a := ref.QuantizeToken(codes, x.Row(1))
 			for k, code := range codes {
@@ -146,7 +146,7 @@ func BenchmarkRoundTokens(b *testing.B) {
 				}
 			}
 			for b.Loop() {
-				cpu.RoundTokens(c, dst, x)
+				c.RoundTokens(dst, x)
 			}
 			b.ReportMetric(b.Elapsed().Seconds()*1e9/float64(b.N)/float64(len(x.Data)), "ns/element")
 		})

@@ -9,9 +9,9 @@ import (
 // minTokenScale is the floor of a token's scale, 1/(448·512).
 const minTokenScale float32 = 1.0 / (tensor.MaxE4M3 * 512)
 
-// roundTokens writes a[m]·e4m3(x[m,k]/a[m]) for every token m into dst, with
+// RoundTokens writes a[m]·e4m3(x[m,k]/a[m]) for every token m into dst, with
 // a[m] = max(max_k |x[m,k]|/448, 1/(448·512)): ref.QuantizeToken and its inverse.
-func (c *Compute) roundTokens(dst, x tensor.Matrix) {
+func (c *Compute) RoundTokens(dst, x tensor.Matrix) {
 	maxAbs, round := tokenFuncsOf(c.kern.isa)
 	whole := 0
 	if round != nil {

@@ -2,7 +2,7 @@
 
 package cpu
 
-// tokenFuncsOf returns the vector passes of roundTokens, nil where there are
+// tokenFuncsOf returns the vector passes of RoundTokens, nil where there are
 // none; both want whole vectors of the kernel's lanes.
 func tokenFuncsOf(isa ISA) (maxAbs func(x *float32, n int) float32, round func(dst, x *float32, n int, a float32)) {
 	switch isa {

@@ -1,4 +1,0 @@
-package cpu
-
-// RoundTokens is roundTokens, for tests.
-var RoundTokens = (*Compute).roundTokens
