@@ -137,12 +137,13 @@ func TestStagesAreForward(t *testing.T) {
 		b.FinishAttention(x, nil)
 		same("mlp_in", b.Until(model.MLPIn, x), seen[model.MLPIn])
 		if cfg.HasExperts(1) {
+			r := b.Route(x)
 			for e := range cfg.Experts {
 				for _, p := range []model.Point{model.ExpertIn.Of(e), model.DownIn.Of(e)} {
-					if got := b.Until(p, x); got.Rows != seen[p].Rows {
+					if got := b.UntilExpert(p, x, r); got.Rows != seen[p].Rows || got.Rows != r.Rows(e) {
 						t.Fatalf("%s: %s has %d rows, wanted %d", shape.Name, p, got.Rows, seen[p].Rows)
 					}
-					same(string(p), b.Until(p, x), seen[p])
+					same(string(p), b.UntilExpert(p, x, r), seen[p])
 				}
 			}
 		} else {

@@ -73,20 +73,43 @@ func (b *Block) mixture(x tensor.Matrix, observe Observer) {
 	add(x, s.mixed)
 }
 
-// untilExpert is Until for the points of one expert.
-func (b *Block) untilExpert(router *Block, base Point, e int, x tensor.Matrix) tensor.Matrix {
-	s := b.buffers
-	if router == b {
-		b.route(x)
-	} else {
-		b.model.between.RMSNorm(s.in, x, b.mlpNorm, float32(b.model.Config.NormEps))
+// Routing says which rows of a window reach each expert, in their order.
+type Routing struct{ rows [][]int32 }
+
+// Rows is how many rows reach an expert.
+func (r Routing) Rows(expert int) int { return len(r.rows[expert]) }
+
+// Route chooses the experts of the rows of x, the stream after attention.
+func (b *Block) Route(x tensor.Matrix) Routing {
+	b.fit(x.Rows)
+	b.route(x)
+	r := Routing{make([][]int32, len(b.experts))}
+	for e, visits := range b.buffers.visits {
+		for _, v := range visits {
+			r.rows[e] = append(r.rows[e], int32(v.row))
+		}
 	}
-	b.gather(router.buffers.visits[e])
+	return r
+}
+
+// UntilExpert is Until for the points of one expert: of the rows of x that r sends to
+// it, which may be the routing of another version of the block or of x. No rows: no
+// token reached it.
+func (b *Block) UntilExpert(p Point, x tensor.Matrix, r Routing) tensor.Matrix {
+	base, e := p.Expert()
+	rows, c := r.rows[e], b.model.Config
+	if base == DownIn && len(rows) == 0 {
+		return tensor.NewMatrix(0, c.ExpertWidth)
+	}
+	b.fit(len(rows))
+	s := b.buffers
+	resize(&s.gathered, len(rows), c.Hidden)
+	for i, row := range rows {
+		copy(s.gathered.Row(i), x.Row(int(row)))
+	}
+	b.model.between.RMSNorm(s.gathered, s.gathered, b.mlpNorm, float32(c.NormEps))
 	if base == ExpertIn {
 		return s.gathered
-	}
-	if s.gathered.Rows == 0 {
-		return tensor.NewMatrix(0, b.model.Config.ExpertWidth)
 	}
 	b.expertGateUp(e)
 	return s.gate

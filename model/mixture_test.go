@@ -51,7 +51,7 @@ func TestRoutersChooseDifferentExperts(t *testing.T) {
 }
 
 // A block shows the tokens that the router of another version of it chose.
-func TestUntilLikeFollowsAnotherRouter(t *testing.T) {
+func TestUntilExpertFollowsAnotherRouter(t *testing.T) {
 	t.Parallel()
 	shapes := modeltest.Shapes()
 	i := 0
@@ -86,15 +86,16 @@ func TestUntilLikeFollowsAnotherRouter(t *testing.T) {
 		y.Data[j] = float32(j%19) - 9 + float32(j%7)
 	}
 	read := rowsOf(follower.Until(model.MLPIn, y)) // what the follower's experts choose from
+	routing, own := leader.Route(x), follower.Route(x)
 	same := 0
 	for e := range c.Parsed().Experts {
-		want := leader.Until(model.ExpertIn.Of(e), x)
-		if got := follower.UntilLike(leader, model.ExpertIn.Of(e), x); got.Rows != want.Rows {
+		want := leader.UntilExpert(model.ExpertIn.Of(e), x, routing)
+		if got := follower.UntilExpert(model.ExpertIn.Of(e), x, routing); got.Rows != want.Rows {
 			t.Fatalf("expert %d: %d rows, wanted %d", e, got.Rows, want.Rows)
 		}
 		chosen := rowsOf(want)
 		follower.Until(model.MLPIn, x) // what another input leaves behind must not show
-		got := rowsOf(follower.UntilLike(leader, model.ExpertIn.Of(e), y))
+		got := rowsOf(follower.UntilExpert(model.ExpertIn.Of(e), y, routing))
 		all, next := rowsOf(leader.Until(model.MLPIn, x)), 0
 		for row := range all {
 			if next < len(chosen) && slices.Equal(all[row], chosen[next]) {
@@ -107,7 +108,7 @@ func TestUntilLikeFollowsAnotherRouter(t *testing.T) {
 		if next != len(chosen) {
 			t.Fatalf("expert %d: %d of %d rows found", e, next, len(chosen))
 		}
-		if follower.Until(model.ExpertIn.Of(e), x).Rows == want.Rows {
+		if own.Rows(e) == routing.Rows(e) {
 			same++
 		}
 	}

@@ -16,7 +16,7 @@ import (
 //
 // and between FinishAttention and FinishMLP of a block with experts, for each expert
 //
-//	Until(ExpertIn.Of(e), x)   Until(DownIn.Of(e), x)           no rows: no token reached it
+//	r = Route(x)   UntilExpert(ExpertIn.Of(e), x, r)   UntilExpert(DownIn.Of(e), x, r)
 //
 // Forward is the two Finish calls.
 
@@ -39,15 +39,8 @@ func (m *Model) Share(b *Block) *Block {
 
 // Until computes the input of the linears that share point p from x, which it
 // leaves alone. The result is valid until the next call.
-func (b *Block) Until(p Point, x tensor.Matrix) tensor.Matrix { return b.UntilLike(b, p, x) }
-
-// UntilLike is Until with the choice of experts that router made in its last
-// Until of an expert's point, so that two versions of a block show the same tokens.
-func (b *Block) UntilLike(router *Block, p Point, x tensor.Matrix) tensor.Matrix {
+func (b *Block) Until(p Point, x tensor.Matrix) tensor.Matrix {
 	b.fit(x.Rows)
-	if base, e := p.Expert(); e >= 0 {
-		return b.untilExpert(router, base, e, x)
-	}
 	s, eps := b.buffers, float32(b.model.Config.NormEps)
 	switch p {
 	case AttnIn:

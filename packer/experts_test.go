@@ -148,7 +148,7 @@ func ownFit(t *testing.T, s *Sequential, expert int, w tensor.Matrix, o Int4Opti
 		if err != nil {
 			t.Fatal(err)
 		}
-		in := copyOf(s.block.Until(point, x))
+		in := copyOf(s.block.UntilExpert(point, x, s.block.Route(x)))
 		if in.Rows > 0 {
 			sums.Add(h, in)
 		}
@@ -160,7 +160,7 @@ func ownFit(t *testing.T, s *Sequential, expert int, w tensor.Matrix, o Int4Opti
 			t.Fatal(err)
 		}
 		rows := rowsWithin(t, in, s.block.Until(model.MLPIn, x))
-		own := copyOf(s.exact.Until(point, y))
+		own := copyOf(s.exact.UntilExpert(point, y, s.exact.Route(y)))
 		all := s.exact.Until(model.MLPIn, y)
 		if !slices.Equal(rows, rowsWithin(t, own, all)) {
 			disagreements++

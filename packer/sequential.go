@@ -72,6 +72,7 @@ type Sequential struct {
 
 	layer        int
 	rules        map[string]model.LinearRule // of the current block, by module
+	routes       []model.Routing             // of the current block, by window; nil: not asked yet
 	block, exact *model.Block                // exact is nil without FullPrecision
 	x, y         *model.Hidden               // residual stream of block, and of exact
 	restored     map[int]func() (map[string]Weight, error)
@@ -186,12 +187,33 @@ func (s *Sequential) load() error {
 	if s.o.FullPrecision {
 		s.exact = b
 	}
-	s.point, s.factor, s.drift = "", nil, nil
+	s.point, s.factor, s.drift, s.routes = "", nil, nil, nil
 	s.rules = map[string]model.LinearRule{}
 	names := s.full.LinearsOf(s.layer)
 	for i, rule := range s.o.Weights.Config().Linears(s.layer) {
 		s.rules[names[i]] = rule
 	}
+	return nil
+}
+
+// route asks the router of the block once, and not for every expert again: the stream
+// stays as it is until the last one is rounded.
+func (s *Sequential) route(ctx context.Context) error {
+	if s.routes != nil {
+		return nil
+	}
+	routes := make([]model.Routing, s.x.Len())
+	for i := range routes {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		x, err := s.x.Get(i)
+		if err != nil {
+			return err
+		}
+		routes[i] = s.block.Route(x)
+	}
+	s.routes = routes
 	return nil
 }
 
@@ -211,18 +233,30 @@ func (s *Sequential) observe(ctx context.Context, p model.Point) error {
 	if s.o.FullPrecision {
 		s.drift = newDrift(k, s.o.Weights.Config().Hidden, p)
 	}
+	_, expert := p.Expert()
+	if expert >= 0 {
+		if err := s.route(ctx); err != nil {
+			return err
+		}
+	}
+	until := func(b *model.Block, i int, x tensor.Matrix) tensor.Matrix {
+		if expert >= 0 {
+			return b.UntilExpert(p, x, s.routes[i]) // both versions on the tokens of the rounded one's router
+		}
+		return b.Until(p, x)
+	}
 	for i := range s.x.Len() {
 		if err := ctx.Err(); err != nil {
 			return err
+		}
+		if expert >= 0 && s.routes[i].Rows(expert) == 0 {
+			continue
 		}
 		x, err := s.x.Get(i)
 		if err != nil {
 			return err
 		}
-		in := s.block.Until(p, x)
-		if in.Rows == 0 {
-			continue
-		}
+		in := until(s.block, i, x)
 		s.tokens += int64(in.Rows)
 		s.sums.Add(h, in)
 		if s.drift != nil {
@@ -230,7 +264,7 @@ func (s *Sequential) observe(ctx context.Context, p model.Point) error {
 			if err != nil {
 				return err
 			}
-			s.drift.add(s.sums, in, s.exact.UntilLike(s.block, p, y), x, y)
+			s.drift.add(s.sums, in, until(s.exact, i, y), x, y)
 		}
 	}
 	if s.tokens == 0 {
