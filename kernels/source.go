@@ -26,14 +26,22 @@ import (
 // are not the sidecar's are packer.ErrInvalid, a weight whose shape is not the config's
 // is checkpoint.ErrInvalid.
 func Source(r *checkpoint.Reader, c model.Compute, a packer.Arithmetic) (model.Source, error) {
-	sidecar, err := packer.ReadSidecar(r.Dir())
+	var sidecar *packer.Sidecar
+	q, err := packer.ParseQuantizationConfig(r.ConfigJSON())
+	if err == nil && q != nil {
+		var cfg *model.Config
+		if cfg, err = model.ParseConfig(r.ConfigJSON()); err == nil {
+			sidecar, err = packer.ReadRuntime(r, cfg, q)
+		}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", r.Dir(), err)
 	}
 	return SourceBeside(r, c, a, sidecar)
 }
 
-// SourceBeside is [Source] for a checkpoint whose sidecar is not written yet.
+// SourceBeside is [Source] with the sidecar, or what stands for it, at hand: that of a
+// checkpoint may not be written yet.
 func SourceBeside(r *checkpoint.Reader, c model.Compute, a packer.Arithmetic, sidecar *packer.Sidecar) (model.Source, error) {
 	plain := model.FromCheckpoint(r, c)
 	q, err := packer.ParseQuantizationConfig(r.ConfigJSON())

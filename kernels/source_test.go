@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"quantize/checkpoint"
 	"quantize/kernels"
 	"quantize/kernels/cpu"
@@ -185,11 +187,7 @@ func TestSourceRefuses(t *testing.T) {
 	}{
 		"a compute without quantized linears": {modeltest.Compute(), packer.LUT, "", "", "quantized checkpoint"},
 		"no arithmetic":                       {ref.New(), 0, "", "", "arithmetic 0"},
-		"an FP8 KV cache": {
-			ref.New(), packer.LUT, `"kv_cache_scheme": null`,
-			`"kv_cache_scheme": {"num_bits": 8, "type": "float", "strategy": "tensor", "dynamic": false, "symmetric": true}`, "kv_cache_scheme",
-		},
-		"an online transform": {ref.New(), packer.LUT, `"transform_config": {}`, `"transform_config": {"config_groups": {"R1": {}}}`, "transform_config"},
+		"an online transform":                 {ref.New(), packer.LUT, `"transform_config": {}`, `"transform_config": {"config_groups": {"R1": {}}}`, "transform_config"},
 	} {
 		edited := strings.Replace(string(config), c.old, c.new, 1)
 		if c.old != "" && edited == string(config) {
@@ -206,7 +204,7 @@ func TestSourceRefuses(t *testing.T) {
 }
 
 // A kv_cache_scheme is read where the sidecar, by which our own runs cache, says the
-// same, and refused where it does not.
+// same, and refused where it does not; without a sidecar it says it alone.
 func TestSourceWantsTheSidecarsCache(t *testing.T) {
 	t.Parallel()
 	plain := open(t, export(t, packer.W4A8, "-"))
@@ -247,11 +245,18 @@ func TestSourceWantsTheSidecarsCache(t *testing.T) {
 	}
 	scales := func(x float32) []float32 { return slices.Repeat([]float32{x}, cfg.Layers) }
 	r := open(t, dir)
+	same := &packer.Sidecar{KV: fp8, KScales: scales(0.5), VScales: scales(0.5)}
+	if s, err := packer.ReadRuntime(r, cfg, q); err != nil || cmp.Diff(s, same) != "" {
+		t.Errorf("of the checkpoint alone: %+v, %v", s, err)
+	}
+	if _, err := kernels.Source(r, ref.New(), packer.LUT); err != nil {
+		t.Errorf("without a sidecar: %v", err)
+	}
 	for name, c := range map[string]struct {
 		s    *packer.Sidecar
 		want error
 	}{
-		"the same":       {&packer.Sidecar{KV: fp8, KScales: scales(0.5), VScales: scales(0.5)}, nil},
+		"the same":       {same, nil},
 		"another scale":  {&packer.Sidecar{KV: fp8, KScales: scales(0.5), VScales: scales(0.25)}, packer.ErrInvalid},
 		"another format": {&packer.Sidecar{KV: packer.KVScheme{Format: packer.KVInt4}}, packer.ErrInvalid},
 		"no sidecar":     {nil, kernels.ErrUnsupported},

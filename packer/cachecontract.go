@@ -30,6 +30,31 @@ func (s *Sidecar) CacheContract() (scales []CacheScale, why string) {
 	return scales, ""
 }
 
+// ReadRuntime reads what is to be done between the linears of a checkpoint: its sidecar
+// or, where it has none (others' have none), the FP8 cache that its kv_cache_scheme and
+// scales describe; nil: nothing. Scales by head are ErrOption: a sidecar has one a layer.
+func ReadRuntime(r *checkpoint.Reader, c *model.Config, q *QuantizationConfig) (*Sidecar, error) {
+	s, err := ReadSidecar(r.Dir())
+	if s != nil || err != nil {
+		return s, err
+	}
+	scales, err := ReadCacheScales(r, c, q)
+	if scales == nil || err != nil {
+		return nil, err
+	}
+	s = &Sidecar{KV: KVScheme{Format: KVFP8}}
+	for _, l := range scales {
+		if len(l.K) != 1 || len(l.V) != 1 {
+			return nil, &fault.Error{
+				Err: ErrOption, Where: "config.json quantization_config.kv_cache_scheme", Found: "strategy " + string(StrategyHead), Wanted: "strategy tensor",
+				Hint: "this program caches with one scale a layer; with null it runs the same weights with a cache that keeps everything",
+			}
+		}
+		s.KScales, s.VScales = append(s.KScales, l.K[0]), append(s.VScales, l.V[0])
+	}
+	return s, nil
+}
+
 // CheckCacheScales demands that the k_scale and v_scale which q's kv_cache_scheme
 // announces are those of the sidecar, to the bit: else our own runs would cache
 // otherwise than everybody else's. Without a scheme there is nothing to check.

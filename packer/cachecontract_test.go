@@ -4,6 +4,8 @@ import (
 	"errors"
 	"strings"
 	"testing"
+
+	"quantize/model"
 )
 
 // An export with cache scales has the tensors and the scheme in every configuration,
@@ -87,5 +89,32 @@ func TestCacheContract(t *testing.T) {
 		if len(scales) != c.layers || !strings.Contains(why, c.says) || (c.says == "") != (why == "") {
 			t.Errorf("%s: %v, %q", name, scales, why)
 		}
+	}
+}
+
+// Scales by head have no place in a sidecar, and that is said.
+func TestScalesByHeadAreRefused(t *testing.T) {
+	t.Parallel()
+	made := tiny(t, 128, 128, true)
+	cfg, err := model.ParseConfig(made.files[configPath])
+	if err != nil {
+		t.Fatal(err)
+	}
+	two := *cfg
+	two.KVHeads = 2
+	scheme := KVScheme{Format: KVFP8}.CacheScheme()
+	scheme.Strategy = StrategyHead
+	for layer := range cfg.Layers {
+		infos, err := CacheScaleTensors(&two, layer, StrategyHead)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, info := range infos {
+			made.tensors[info.Name] = part{info.DType, info.Shape, []byte{0, 0, 0x80, 0x3f, 0, 0, 0, 0x40}}
+		}
+	}
+	_, err = ReadRuntime(open(t, made.write(t)), &two, &QuantizationConfig{KVCacheScheme: scheme})
+	if !errors.Is(err, ErrOption) || !strings.Contains(err.Error(), "attn_head") {
+		t.Errorf("error %v", err)
 	}
 }

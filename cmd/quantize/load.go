@@ -82,7 +82,7 @@ func (l *loaded) model(a packer.Arithmetic) (*model.Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	sidecar, err := packer.ReadSidecar(l.reader.Dir())
+	sidecar, err := packer.ReadRuntime(l.reader, l.config, l.quant)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", l.reader.Dir(), err)
 	}
