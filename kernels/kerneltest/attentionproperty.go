@@ -175,8 +175,8 @@ func (s *attentionSuite) merging(t *testing.T, a kernels.Attention) {
 			}
 		}
 	}
-	if e := s.exactly(whole); e > s.format.worst+s.coarse() {
-		t.Errorf("%s: relative error %.3g, want at most %.3g", whole.name, e, s.format.worst)
+	if e, limit := s.exactly(whole), s.format.worst+s.coarse(); !(e <= limit) {
+		t.Errorf("%s: relative error %.3g, want at most %.3g", whole.name, e, limit)
 	}
 }
 
