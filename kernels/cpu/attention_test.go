@@ -6,20 +6,30 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"quantize/kernels"
 	"quantize/kernels/cpu"
 	"quantize/kernels/kerneltest"
 	"quantize/kernels/ref"
 	"quantize/model"
+	"quantize/packer"
 	"quantize/tensor"
 )
 
+// Every format runs that rounds something and reads no cache.
 func TestAttention(t *testing.T) {
 	t.Parallel()
+	want := slices.DeleteFunc(kerneltest.AttentionFormats(), func(f kernels.AttentionFormat) bool {
+		return f.Mode == kernels.AttentionBF16 || f.KV.Format != packer.KVNone
+	})
 	for _, isa := range cpu.Available() {
 		t.Run(isa.String(), func(t *testing.T) {
 			t.Parallel()
-			kerneltest.RunAttention(t, cpu.NewISA(isa, 3))
+			ran := kerneltest.RunAttention(t, cpu.NewISA(isa, 3))
+			if diff := cmp.Diff(want, ran); diff != "" {
+				t.Errorf("formats that ran (-want +got):\n%s", diff)
+			}
 		})
 	}
 }
