@@ -53,11 +53,11 @@ func (e *env) measureAttention(ctx context.Context, l *loaded, written *checkpoi
 	if err != nil {
 		return nil, err
 	}
-	o := kernels.PlanOptions{MinCosine: a.MinCosine, Fraction: a.Fraction}
+	var candidates []kernels.AttentionMode
 	for _, m := range a.Candidates {
-		o.Candidates = append(o.Candidates, attentionMode(m))
+		candidates = append(candidates, attentionMode(m))
 	}
-	meter := kernels.NewAttentionMeter(q.config, q.compute, o.Candidates)
+	meter := kernels.NewAttentionMeter(q.config, q.compute, candidates)
 	run.Attend = meter.Attend
 	m, err := model.New(q.config, src, q.compute)
 	if err != nil {
@@ -69,7 +69,7 @@ func (e *env) measureAttention(ctx context.Context, l *loaded, written *checkpoi
 	if err != nil {
 		return nil, err
 	}
-	return kernels.ChoosePlan(meter.Measured(), o), nil
+	return kernels.ChoosePlan(meter.Measured(), kernels.PlanOptions{MinCosine: a.MinCosine, Fraction: a.Fraction}), nil
 }
 
 func attentionMode(m recipe.AttentionMode) kernels.AttentionMode {
