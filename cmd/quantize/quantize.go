@@ -225,7 +225,9 @@ func (e *env) prepare(ctx context.Context, l *loaded, j job, windows [][]int32, 
 		t.note("%s", why)
 	}
 	o.Notes, o.Private, o.Tokens = t.notes, t.private, t.tokens
-	e.planAttention(l, j, windows, t, o)
+	if err := e.planAttention(l, j, windows, t, o); err != nil {
+		return nil, err
+	}
 	if t.sidecar != nil {
 		data, err := packer.EncodeSidecar(t.sidecar)
 		if err != nil {
