@@ -44,7 +44,7 @@ func normal(r *rand.Rand, rows, cols int) tensor.Matrix {
 	return x
 }
 
-// modes are the formats that a plan can name, and what a mode can be combined with.
+// modes are the modes, each with other groups and smoothing.
 var modes = []kernels.AttentionFormat{
 	{Mode: kernels.AttentionInt8, Granularity: kernels.PerThread, SmoothK: true},
 	{Mode: kernels.AttentionInt4, Granularity: kernels.PerThread, SmoothQ: true, SmoothK: true},
@@ -194,7 +194,8 @@ func TestAttentionBits(t *testing.T) {
 	}
 }
 
-// BenchmarkAttention times SmolLM2's heads on a window beside full precision.
+// BenchmarkAttention times what a plan can name (docs/attention.md): SmolLM2's heads on a
+// window, beside full precision.
 func BenchmarkAttention(b *testing.B) {
 	const m = 2048
 	r := rand.New(rand.NewPCG(8, 4))
@@ -206,9 +207,12 @@ func BenchmarkAttention(b *testing.B) {
 			c.Attend(exact, q, k, v, model.Attention{Heads: 9, KVHeads: 3, HeadDim: 64, Scale: 0.125})
 		}
 	})
-	for _, f := range modes {
-		a := kernels.Attention{Batch: 1, Heads: 9, KVHeads: 3, HeadDim: 64, Queries: m, Keys: m, Causal: true, Scale: 0.125, Format: f}
-		b.Run(f.Mode.String(), func(b *testing.B) {
+	for _, mode := range []kernels.AttentionMode{kernels.AttentionInt8, kernels.AttentionInt4, kernels.AttentionFP8} {
+		a := kernels.Attention{
+			Batch: 1, Heads: 9, KVHeads: 3, HeadDim: 64, Queries: m, Keys: m, Causal: true, Scale: 0.125,
+			Format: kernels.PlannedFormat(mode),
+		}
+		b.Run(mode.String(), func(b *testing.B) {
 			for b.Loop() {
 				if err := c.Attention(dst, tensor.Matrix{}, q, k, v, a); err != nil {
 					b.Fatal(err)
