@@ -1,7 +1,6 @@
 package kernels_test
 
 import (
-	"encoding/json"
 	"errors"
 	"math/rand/v2"
 	"testing"
@@ -178,22 +177,5 @@ func TestAttentionRefused(t *testing.T) {
 		if err := a.Check(q, lse, q, k, k); !errors.Is(err, c.want) {
 			t.Errorf("%s: error %v, want %v", name, err, c.want)
 		}
-	}
-}
-
-// A plan keeps a format as JSON.
-func TestAttentionFormatJSON(t *testing.T) {
-	t.Parallel()
-	f := kernels.AttentionFormat{Mode: kernels.AttentionInt4, Granularity: kernels.PerThread, SmoothK: true, SmoothQ: true, QueryTile: 128}
-	text, err := json.Marshal(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var back kernels.AttentionFormat
-	if err := json.Unmarshal(text, &back); err != nil || back != f {
-		t.Errorf("%s gives %+v, %v", text, back, err)
-	}
-	if err := json.Unmarshal([]byte(`{"mode":"int3"}`), &back); err == nil {
-		t.Error("int3 was read")
 	}
 }

@@ -2,7 +2,6 @@ package kernels
 
 import (
 	"fmt"
-	"slices"
 
 	"quantize/internal/fault"
 	"quantize/packer"
@@ -43,35 +42,28 @@ func (g Granularity) String() string {
 	return granularityNames[g]
 }
 
-// MarshalText writes the name.
-func (g Granularity) MarshalText() ([]byte, error) { return textOf("granularity", granularityNames, g) }
-
-// UnmarshalText reads the name.
-func (g *Granularity) UnmarshalText(text []byte) error {
-	return parseText(g, "granularity", granularityNames, text)
-}
-
-// AttentionFormat is the arithmetic of one layer's attention, as a plan names it. The
-// zero value rounds nothing. ref.RoundAttention is its meaning, to the bit.
+// AttentionFormat is the arithmetic of one layer's attention; what a mode in a plan stands
+// for is [PlannedFormat]'s. The zero value rounds nothing. ref.RoundAttention is its
+// meaning, to the bit.
 //
 // SageAttention2 (arXiv 2411.10958; docs/methods.md 2) is a Mode with smoothing; FireQ
 // (arXiv 2505.20839; docs/methods.md 1.11) is AttentionFP8 with KV.
 type AttentionFormat struct {
-	Mode        AttentionMode `json:"mode"`
-	Granularity Granularity   `json:"granularity"`
+	Mode        AttentionMode
+	Granularity Granularity
 	// QueryTile is how many queries a block works on, 64 or 128; 0 is 64.
-	QueryTile int `json:"query_tile,omitempty"`
+	QueryTile int
 	// SmoothK takes from every key the mean of its sequence and KV head: softmax does not
 	// see it. SmoothQ takes from a query the mean of its SmoothBlock, and adds that mean's
 	// scores. SmoothV takes from every value the mean of its sequence, KV head and
 	// channel, and adds it to the output.
-	SmoothQ bool `json:"smooth_q"`
-	SmoothK bool `json:"smooth_k"`
-	SmoothV bool `json:"smooth_v"`
+	SmoothQ bool
+	SmoothK bool
+	SmoothV bool
 	// KV, where it keeps less than everything, is how keys and values lie in the cache
 	// that is read. It goes with AttentionFP8 and FP8Queries, has its own scales and its
 	// means come from KVParams: Granularity and smoothing do not apply.
-	KV packer.KVScheme `json:"kv"`
+	KV packer.KVScheme
 }
 
 // Validate reports with packer.ErrOption what does not fit together, or not heads of
@@ -97,20 +89,4 @@ func (f AttentionFormat) Validate(headDim int) error {
 		return bad("granularity or smoothing of a cache", "neither: the cache has its scales and means")
 	}
 	return f.KV.Validate(headDim)
-}
-
-func textOf[T ~uint8](what string, names []string, v T) ([]byte, error) {
-	if int(v) >= len(names) {
-		return nil, fmt.Errorf("%s %d has no name", what, v)
-	}
-	return []byte(names[v]), nil
-}
-
-func parseText[T ~uint8](v *T, what string, names []string, text []byte) error {
-	i := slices.Index(names, string(text))
-	if i < 0 {
-		return fmt.Errorf("unknown %s %q (known: %v)", what, text, names)
-	}
-	*v = T(i)
-	return nil
 }

@@ -17,7 +17,8 @@ type AttentionMeter struct {
 	out        tensor.Matrix    // a candidate's output
 }
 
-// NewAttentionMeter makes a meter of candidates for a model.
+// NewAttentionMeter makes a meter of candidates for a model. bf16 need not be among them:
+// it is what is left where none keeps the budget.
 func NewAttentionMeter(cfg *model.Config, c PlanCompute, candidates []AttentionMode) *AttentionMeter {
 	m := &AttentionMeter{compute: c, candidates: candidates, sums: make([][][]outputSums, cfg.Layers)}
 	for layer := range m.sums {

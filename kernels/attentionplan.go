@@ -10,9 +10,6 @@ import (
 
 // PlanOptions say how [ChoosePlan] chooses.
 type PlanOptions struct {
-	// Candidates are the modes to choose from; bf16 need not be among them, it is what
-	// is left.
-	Candidates []AttentionMode
 	// MinCosine is the least cosine to exact attention of a layer's worst head.
 	MinCosine float64
 	// Fraction is the largest share of layers that may be quantized, 1 for all.

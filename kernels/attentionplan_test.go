@@ -37,7 +37,7 @@ func TestPlanKeepsItsBudget(t *testing.T) {
 			}
 			measured = append(measured, list)
 		}
-		o := kernels.PlanOptions{Candidates: candidates, MinCosine: unit.Draw(t, "budget"), Fraction: unit.Draw(t, "fraction")}
+		o := kernels.PlanOptions{MinCosine: unit.Draw(t, "budget"), Fraction: unit.Draw(t, "fraction")}
 		plan := kernels.ChoosePlan(measured, o)
 		if diff := cmp.Diff(plan, kernels.ChoosePlan(measured, o)); diff != "" {
 			t.Fatalf("twice the same is not the same:\n%s", diff)
@@ -107,7 +107,7 @@ func TestMeterAndAttend(t *testing.T) {
 		}
 	}
 
-	plan := kernels.ChoosePlan(measured, kernels.PlanOptions{Candidates: candidates, MinCosine: 0.999, Fraction: 1})
+	plan := kernels.ChoosePlan(measured, kernels.PlanOptions{MinCosine: 0.999, Fraction: 1})
 	if plan.Layers[0].Mode != kernels.AttentionInt4 || plan.Layers[1].Mode != kernels.AttentionInt8 {
 		t.Errorf("plan %v", plan)
 	}

@@ -73,7 +73,7 @@ func (p *AttentionPlan) String() string {
 	return strings.Join(parts, ", ")
 }
 
-// check demands known modes and numbers that a measurement can give.
+// check demands known modes, no more candidates than there are of them, and numbers that a measurement can give.
 func (p *AttentionPlan) check() error {
 	if n := len(p.Layers); n < 1 || n > maxSidecarLayers {
 		return &fault.Error{Err: ErrOption, Where: SidecarPath, Found: fmt.Sprintf("an attention plan of %d layers", n), Wanted: fmt.Sprintf("1 to %d", maxSidecarLayers)}
@@ -85,6 +85,9 @@ func (p *AttentionPlan) check() error {
 		return &fault.Error{Err: ErrOption, Where: SidecarPath + " attention plan", Found: fmt.Sprintf("a least cosine of %v", p.MinCosine), Wanted: "0 to 1"}
 	}
 	for layer, l := range p.Layers {
+		if n := len(l.Candidates); n > len(attentionModeNames) {
+			return bad(layer, fmt.Sprintf("%d candidates", n), fmt.Sprintf("at most %d, one a mode", len(attentionModeNames)))
+		}
 		for _, m := range append([]MeasuredAttention{{l.Mode, l.AttentionError}}, l.Candidates...) {
 			if !m.Mode.Known() {
 				return bad(layer, fmt.Sprintf("mode %d", m.Mode), "bf16, fp8, int8-qk or int4-qk")

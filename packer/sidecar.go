@@ -51,6 +51,9 @@ const (
 	maxSidecarLayers   = 1 << 12
 	maxSidecarChannels = 1 << 20
 	maxSidecarBytes    = 1 << 28
+	// Of the header: more than as many layers need, each with all its tensors and every
+	// mode measured. It is decoded before anything of it is checked.
+	maxSidecarHeader = 1 << 23
 )
 
 // EncodeSidecar returns the bytes of a safetensors file:
@@ -94,6 +97,9 @@ func ParseSidecar(data []byte) (*Sidecar, error) {
 		return nil, badSidecar(fmt.Sprintf("%d bytes", len(data)), fmt.Sprintf("a header, at most %d", maxSidecarBytes))
 	}
 	n := binary.LittleEndian.Uint64(data)
+	if n > maxSidecarHeader {
+		return nil, badSidecar(fmt.Sprintf("a header of %d bytes", n), fmt.Sprintf("at most %d", maxSidecarHeader))
+	}
 	if n > uint64(len(data)-8) {
 		return nil, badSidecar(fmt.Sprintf("a header of %d bytes in a file of %d", n, len(data)), "a header inside the file")
 	}

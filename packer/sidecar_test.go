@@ -2,10 +2,13 @@ package packer
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"math"
 	"os"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -168,6 +171,7 @@ func TestSidecarRefuses(t *testing.T) {
 		"cosine above 1":        {Sidecar{Plan: &AttentionPlan{Layers: []PlannedLayer{{AttentionError: AttentionError{Cosine: 1.5}}}}}, ErrOption},
 		"budget above 1":        {Sidecar{Plan: &AttentionPlan{MinCosine: 2, Layers: make([]PlannedLayer, 1)}}, ErrOption},
 		"error not a number":    {Sidecar{Plan: &AttentionPlan{Layers: []PlannedLayer{{AttentionError: AttentionError{RelativeL1: math.NaN()}}}}}, ErrOption},
+		"too many candidates":   {Sidecar{Plan: crowdedPlan()}, ErrOption},
 		"plan of fewer layers":  {Sidecar{KeyMeans: make([][]float32, 2), Plan: &AttentionPlan{Layers: make([]PlannedLayer, 1)}}, ErrOption},
 		"infinite last scale":   {Sidecar{KV: fp8, KScales: []float32{1}, VScales: []float32{float32(math.Inf(1))}}, ErrInvalid},
 	} {
@@ -188,6 +192,7 @@ func TestSidecarRefuses(t *testing.T) {
 		"negative means":     {Version: 1, KeyScales: []int{}, KeyMeans: []int{-1}},
 		"huge means":         {Version: 1, KeyScales: []int{}, ValueMeans: []int{1 << 40}},
 		"unknown rotation":   {Version: 1, KeyScales: []int{}, Down: "turned"},
+		"crowded plan":       {Version: 1, KeyScales: []int{}, Plan: crowdedPlan()},
 	} {
 		var body []byte
 		if len(x.KeyScales) == 1 && x.KeyScales[0] == 2 {
@@ -228,10 +233,67 @@ func TestReadSidecarNamesTheFile(t *testing.T) {
 	}
 }
 
+// crowdedPlan measures more candidates than there are modes.
+func crowdedPlan() *AttentionPlan {
+	return &AttentionPlan{Layers: []PlannedLayer{{Candidates: make([]MeasuredAttention, 5)}}}
+}
+
+// The largest sidecar that check lets pass has a header that is read; one byte more is
+// refused before it is decoded, whatever the file holds.
+func TestSidecarHeaderIsBounded(t *testing.T) {
+	t.Parallel()
+	long := AttentionError{-0.12345678901234567, -0.12345678901234567, 1.2345678901234567e-100, 1.2345678901234567e-100}
+	all := func() [][]float32 {
+		lists := make([][]float32, maxSidecarLayers)
+		for layer := range lists {
+			lists[layer] = []float32{1}
+		}
+		return lists
+	}
+	s := &Sidecar{
+		KV: KVScheme{Format: KVFP8, FP8Queries: true}, KeyScales: all(), KeyMeans: all(), ValueMeans: all(), Down: DownHadamard,
+		KScales: slices.Repeat([]float32{1}, maxSidecarLayers), VScales: slices.Repeat([]float32{1}, maxSidecarLayers),
+		Plan: &AttentionPlan{MinCosine: 0.12345678901234567, Layers: make([]PlannedLayer, maxSidecarLayers)},
+	}
+	for layer := range s.Plan.Layers {
+		l := &s.Plan.Layers[layer]
+		l.Mode, l.AttentionError = AttentionInt8, long
+		for range attentionModeNames {
+			l.Candidates = append(l.Candidates, MeasuredAttention{AttentionInt8, long})
+		}
+	}
+	data := encoded(t, s)
+	t.Logf("a header of %d bytes", binary.LittleEndian.Uint64(data))
+	if got, err := ParseSidecar(data); err != nil || !reflect.DeepEqual(s, got) {
+		t.Errorf("the largest sidecar: %v", err)
+	}
+
+	longer := slices.Concat(binary.LittleEndian.AppendUint64(nil, maxSidecarHeader+1), []byte("{"), bytes.Repeat([]byte(" "), maxSidecarHeader-1), []byte("}"))
+	if _, err := ParseSidecar(longer); !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), "header") {
+		t.Errorf("a header of %d bytes: %v", maxSidecarHeader+1, err)
+	}
+
+	empty := &sidecarIndex{Version: sidecarVersion, KeyScales: []int{}, Plan: &AttentionPlan{Layers: make([]PlannedLayer, 1<<18)}}
+	head, err := empty.header(nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ParseSidecar(head); !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), "items") {
+		t.Errorf("empty layers by the hundred thousand: %v", err)
+	}
+}
+
 func FuzzParseSidecar(f *testing.F) {
 	for _, s := range sidecars() {
 		f.Add(encoded(f, s))
 	}
+	crowded := &sidecarIndex{Version: sidecarVersion, KeyScales: []int{}, Plan: crowdedPlan()}
+	head, err := crowded.header(nil, nil)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(head)
+	f.Add(append(binary.LittleEndian.AppendUint64(nil, maxSidecarHeader+1), "{}"...))
 	f.Add([]byte("\xff\xff\xff\xff\xff\xff\xff\xff{}"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var s *Sidecar

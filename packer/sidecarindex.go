@@ -8,12 +8,17 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strings"
 )
 
 const (
 	sidecarVersion = 1
 	sidecarKey     = "quantize.attention"
 	sidecarHashKey = "sha256"
+
+	// maxIndexItems is above what an index of maxSidecarLayers has: three counts, a layer
+	// of the plan and every mode as its candidate, with all their members.
+	maxIndexItems = 40 * maxSidecarLayers
 )
 
 // sidecarIndex is what a sidecar holds, without the numbers. The header of the
@@ -121,6 +126,10 @@ func parseSidecarIndex(head []byte) (*sidecarIndex, error) {
 	text, ok := object.Metadata[sidecarKey]
 	if !ok {
 		return nil, badSidecar("no "+sidecarKey+" in __metadata__", "one")
+	}
+	// What a decoder allocates for "{}," is twenty times as large.
+	if n := strings.Count(text, "{") + strings.Count(text, ","); n > maxIndexItems {
+		return nil, badSidecar(fmt.Sprintf("%s: a list of %d items", sidecarKey, n), fmt.Sprintf("at most %d", maxIndexItems))
 	}
 	x := &sidecarIndex{}
 	d := json.NewDecoder(bytes.NewReader([]byte(text)))

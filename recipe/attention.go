@@ -55,8 +55,18 @@ func (p *Plan) UnmarshalText(b []byte) error { return plans.parse(p, "attention.
 
 // Uniform returns the mode of a plan that has one for all layers.
 func (p Plan) Uniform() (m AttentionMode, ok bool) {
-	i := slices.Index(attentionModes, plans.of(p))
-	return AttentionMode(max(i, 0)), i >= 0
+	switch p {
+	case PlanBF16:
+		return BF16QK, true
+	case PlanFP8:
+		return FP8QK, true
+	case PlanInt8QK:
+		return Int8QK, true
+	case PlanInt4QK:
+		return Int4QK, true
+	default:
+		return BF16QK, false
+	}
 }
 
 // AttentionMode is what queries and keys are multiplied in; below bf16, probabilities and

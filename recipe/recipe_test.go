@@ -174,6 +174,14 @@ func TestAttentionDefaults(t *testing.T) {
 	if _, ok := r.Attention.Plan.Uniform(); ok {
 		t.Error("auto is one mode")
 	}
+	for i, name := range plans { // the plans but off and auto have the modes' names
+		if m, ok := Plan(i).Uniform(); ok != (i > int(PlanAuto)) || ok && m.String() != name {
+			t.Errorf("plan: %s is %v, %v", name, m, ok)
+		}
+	}
+	if _, ok := Plan(len(plans)).Uniform(); ok {
+		t.Error("a plan without a name is one mode")
+	}
 }
 
 // Validation shows all faults, not the first.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"quantize/checkpoint"
+	"quantize/internal/fault"
 	"quantize/kernels"
 	"quantize/model"
 	"quantize/packer"
@@ -14,33 +15,46 @@ import (
 // planAttention puts the recipe's attention plan into the sidecar: one mode for all
 // layers at once, so that what is made after it sees its target's attention; a plan by
 // layer when the checkpoint is written, from what it computes.
-func (e *env) planAttention(l *loaded, j job, windows [][]int32, t *transforms, o *packer.ExportOptions) {
+func (e *env) planAttention(l *loaded, j job, windows [][]int32, t *transforms, o *packer.ExportOptions) error {
 	a := j.recipe.Attention
 	if a.Plan == recipe.PlanOff {
-		return
+		return nil
 	}
 	if t.sidecar == nil {
 		t.sidecar = &packer.Sidecar{}
 	}
 	if mode, ok := a.Plan.Uniform(); ok {
-		t.sidecar.Plan = kernels.UniformPlan(attentionMode(mode), l.config.Layers)
-		return
+		m, err := attentionMode(mode)
+		if err != nil {
+			return err
+		}
+		t.sidecar.Plan = kernels.UniformPlan(m, l.config.Layers)
+		return nil
+	}
+	var candidates []kernels.AttentionMode
+	for _, mode := range a.Candidates {
+		m, err := attentionMode(mode)
+		if err != nil {
+			return err
+		}
+		candidates = append(candidates, m)
 	}
 	o.Finish = func(ctx context.Context, written *checkpoint.Reader) (map[string][]byte, error) {
-		plan, err := e.measureAttention(ctx, l, written, a, windows[:min(a.Windows, len(windows))], t.sidecar)
+		measured, err := e.measureAttention(ctx, l, written, candidates, windows[:min(a.Windows, len(windows))], t.sidecar)
 		if err != nil {
 			return nil, err
 		}
-		t.sidecar.Plan = plan
+		t.sidecar.Plan = kernels.ChoosePlan(measured, kernels.PlanOptions{MinCosine: a.MinCosine, Fraction: a.Fraction})
 		data, err := packer.EncodeSidecar(t.sidecar)
 		return map[string][]byte{packer.SidecarPath: data}, err
 	}
+	return nil
 }
 
 // measureAttention runs the windows through the written checkpoint, cache included, and
-// chooses a mode for each layer. Every layer sees what exact attention of the layers
-// before it gives.
-func (e *env) measureAttention(ctx context.Context, l *loaded, written *checkpoint.Reader, a recipe.Attention, windows [][]int32, sidecar *packer.Sidecar) (*packer.AttentionPlan, error) {
+// measures the candidates in each layer. Every layer sees what exact attention of the
+// layers before it gives.
+func (e *env) measureAttention(ctx context.Context, l *loaded, written *checkpoint.Reader, candidates []kernels.AttentionMode, windows [][]int32, sidecar *packer.Sidecar) ([][]packer.MeasuredAttention, error) {
 	q, err := opened(written, l.compute)
 	if err != nil {
 		return nil, err
@@ -53,11 +67,7 @@ func (e *env) measureAttention(ctx context.Context, l *loaded, written *checkpoi
 	if err != nil {
 		return nil, err
 	}
-	o := kernels.PlanOptions{MinCosine: a.MinCosine, Fraction: a.Fraction}
-	for _, m := range a.Candidates {
-		o.Candidates = append(o.Candidates, attentionMode(m))
-	}
-	meter := kernels.NewAttentionMeter(q.config, q.compute, o.Candidates)
+	meter := kernels.NewAttentionMeter(q.config, q.compute, candidates)
 	run.Attend = meter.Attend
 	m, err := model.New(q.config, src, q.compute)
 	if err != nil {
@@ -69,13 +79,27 @@ func (e *env) measureAttention(ctx context.Context, l *loaded, written *checkpoi
 	if err != nil {
 		return nil, err
 	}
-	return kernels.ChoosePlan(meter.Measured(), o), nil
+	return meter.Measured(), nil
 }
 
-func attentionMode(m recipe.AttentionMode) kernels.AttentionMode {
-	return map[recipe.AttentionMode]kernels.AttentionMode{
-		recipe.FP8QK: kernels.AttentionFP8, recipe.Int8QK: kernels.AttentionInt8, recipe.Int4QK: kernels.AttentionInt4,
-	}[m] // and bf16
+// attentionMode is the kernels' mode of a recipe's. One that is not listed is an error, not
+// the zero mode, which rounds nothing.
+func attentionMode(m recipe.AttentionMode) (kernels.AttentionMode, error) {
+	switch m {
+	case recipe.BF16QK:
+		return kernels.AttentionBF16, nil
+	case recipe.FP8QK:
+		return kernels.AttentionFP8, nil
+	case recipe.Int8QK:
+		return kernels.AttentionInt8, nil
+	case recipe.Int4QK:
+		return kernels.AttentionInt4, nil
+	default:
+		return 0, &fault.Error{
+			Err: recipe.ErrInvalid, Where: "attention", Found: fmt.Sprintf("mode %d", m), Wanted: "bf16, fp8, int8-qk or int4-qk",
+			Hint: "this program has no kernel of it: choose another",
+		}
+	}
 }
 
 // writtenPlan is the plan in the sidecar of the checkpoint in dir; nil: none.

@@ -233,7 +233,9 @@ func (e *env) prepare(ctx context.Context, l *loaded, j job, windows [][]int32, 
 	if o.Rounding, err = e.measureRounding(ctx, l, j, windows, t); err != nil {
 		return nil, err
 	}
-	e.planAttention(l, j, windows, t, o)
+	if err := e.planAttention(l, j, windows, t, o); err != nil {
+		return nil, err
+	}
 	if t.sidecar != nil {
 		data, err := packer.EncodeSidecar(t.sidecar)
 		if err != nil {

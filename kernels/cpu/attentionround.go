@@ -103,17 +103,19 @@ func (t *attentionTask) keys(s *quantizedAttention, h *quantizedHead, first int,
 
 // values packs a tile of values, from first: one block of the packed weight.
 func (t *attentionTask) values(h *quantizedHead, first int, v tensor.Matrix) {
-	t.rows = grow(t.rows, v.Cols)
+	t.rows = grow(t.rows, 2*v.Cols)
+	column, inverse := t.rows[:v.Cols], t.rows[v.Cols:]
+	for c, s := range h.valueScales {
+		inverse[c] = 1 / s
+	}
 	for j := range v.Rows {
 		for c, x := range v.Row(j) {
-			s := h.valueScales[c]
-			if code := tensor.RoundE4M3((x - h.valueMeans[c]) / s); s == s {
-				t.rows[c] = code
-			} else {
-				t.rows[c] = 0
+			column[c] = 0
+			if s := inverse[c]; s == s {
+				column[c] = tensor.RoundE4M3((x - h.valueMeans[c]) * s)
 			}
 		}
-		h.values.setColumn(first+j, t.rows)
+		h.values.setColumn(first+j, column)
 	}
 }
 
@@ -125,7 +127,8 @@ func (t *attentionTask) group(tokens int, of func(n int) int) {
 }
 
 // encode replaces the tokens of t.rows, channels elements each, by code·(δ·factor), δ
-// by group.
+// by group. Like every backend it multiplies by fl(1/δ): a division gives other codes at
+// ties (docs/numerics.md).
 func (t *attentionTask) encode(mode kernels.AttentionMode, tokens, channels int, factor float32) {
 	largest := largestCode(mode)
 	clear(t.scales[:])
@@ -138,18 +141,19 @@ func (t *attentionTask) encode(mode kernels.AttentionMode, tokens, channels int,
 	}
 	for n := range tokens {
 		row := t.rows[n*channels : (n+1)*channels]
-		switch s := scaleOf(t.scales[t.groups[n]], largest); {
+		s := scaleOf(t.scales[t.groups[n]], largest)
+		switch inverse := 1 / s; {
 		case s != s:
 			for c := range row {
 				row[c] = s
 			}
 		case mode == kernels.AttentionFP8:
 			for c, v := range row {
-				row[c] = tensor.RoundE4M3(v/s) * (s * factor)
+				row[c] = tensor.RoundE4M3(v*inverse) * (s * factor)
 			}
 		default:
 			for c, v := range row {
-				row[c] = nearest(v/s, largest) * (s * factor)
+				row[c] = nearest(float32(v*inverse), largest) * (s * factor)
 			}
 		}
 	}
@@ -168,7 +172,7 @@ func largestCode(mode kernels.AttentionMode) float32 {
 
 // nearest is x rounded to an integer, to nearest even, and clamped: adding and
 // subtracting 1.5·2^23 leaves no fraction bits of a magnitude below 2^22, and x is at
-// most a rounding above largest.
+// most a few roundings above largest.
 func nearest(x, largest float32) float32 {
 	const half = 0x1.8p23
 	return min(max(x+half-half, -largest), largest)

@@ -1,6 +1,7 @@
 // Package cpu is the fast arithmetic of a forward pass on processors: FP32
-// products with packed weights, causal attention and the elementwise steps
-// between them, in assembly for AVX2 and AVX-512 and in plain Go elsewhere.
+// products with packed weights, causal attention, attention in INT8, INT4 and FP8
+// and the elementwise steps between them, in assembly for AVX2 and AVX-512 and in
+// plain Go elsewhere.
 //
 // In: FP32 matrices and, for linears, weights row by row. Out: FP32 matrices.
 //
@@ -28,6 +29,12 @@
 // both of its products are the same tiles over keys and values packed once a
 // call. Blocks, panels and tiles that the causal mask or the window hides
 // entirely are left out, about half of the work.
+//
+// Attention (attention.go) rounds queries, keys, probabilities and values to the
+// codes of its twin and multiplies them, as FP32 numbers, in the same tiles. It
+// computes what a kernel in those bits computes and is no faster than Attend. It
+// takes several sequences and block masks; full precision and cached keys it
+// refuses with kernels.ErrUnsupported.
 //
 // # Results
 //

@@ -73,6 +73,15 @@ func (f attentionFormat) String() string {
 	return name
 }
 
+// AttentionFormats are the formats of the suite, in its order.
+func AttentionFormats() []kernels.AttentionFormat {
+	all := make([]kernels.AttentionFormat, len(attentionFormats))
+	for i, f := range attentionFormats {
+		all[i] = f.AttentionFormat
+	}
+	return all
+}
+
 // attentionShapes are sequences, heads and lengths at the edges of tiles; queries
 // beyond the number of keys see nothing.
 var attentionShapes = []kernels.Attention{
@@ -100,8 +109,8 @@ var attentionMasks = [][2]int{{64, 128}, {128, 64}, {50, 30}}
 // is held to float64 twice: to attention of the operands as they are, within what the
 // format costs, and to attention of the operands that the format rounds them to
 // (ref.RoundAttention), within what rounding probabilities costs, and 1e-3 for lse.
-// What the implementation does not support is skipped.
-// It returns the formats of which something ran.
+// What the implementation does not support is skipped: the caller compares the formats of
+// which something ran, which are returned, with those that it must have.
 func RunAttention(t *testing.T, b kernels.Attender) []kernels.AttentionFormat {
 	t.Helper()
 	var ran []kernels.AttentionFormat

@@ -126,7 +126,7 @@ func (s *attentionSuite) normal(t *testing.T, name string, a kernels.Attention) 
 		return // no query sees a key
 	}
 	s.exact, s.noise, s.cases = max(s.exact, e.exact), s.noise+e.exact*e.exact, s.cases+1
-	if limit := s.format.worst + s.coarse(); e.exact > limit {
+	if limit := s.format.worst + s.coarse(); !(e.exact <= limit) {
 		t.Errorf("%s: relative error %.3g to exact attention, want at most %.3g", c.name, e.exact, limit)
 	}
 }
@@ -139,14 +139,15 @@ func (s *attentionSuite) coarse() float64 {
 	return 0
 }
 
-// finish prints the largest errors, and fails a suite of which nothing ran.
+// finish prints the largest errors. A format of which nothing ran is skipped; whether the
+// implementation must have it is for RunAttention's caller to say.
 func (s *attentionSuite) finish(t *testing.T) {
 	t.Helper()
 	if s.ran == 0 {
 		t.Skipf("%d cases, none supported", s.skipped)
 	}
 	mean := math.Sqrt(s.noise / float64(s.cases))
-	if limit := s.format.mean + s.coarse(); s.cases > 0 && mean > limit {
+	if limit := s.format.mean + s.coarse(); s.cases > 0 && !(mean <= limit) {
 		t.Errorf("relative error %.4g to exact attention over %d cases of N(0,1), want at most %.3g", mean, s.cases, limit)
 	}
 	t.Logf("%d calls, %d not supported; relative error to exact attention of N(0,1) %.4g, of a case at most %.4g; to that of the rounded operands %.3g, lse %.2g",

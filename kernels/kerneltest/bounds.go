@@ -88,7 +88,7 @@ func (y *Tally) NMSE() float64 {
 // docs/numerics.md quotes these lines.
 func (y *Tally) finish(t *testing.T, limit float64) {
 	t.Helper()
-	if n := y.NMSE(); n > limit {
+	if n := y.NMSE(); !(n <= limit) {
 		t.Errorf("normalised mean square error %.2e, want at most %.0e", n, limit)
 	}
 	t.Logf("largest error / bound %.3f, NMSE %.2e", y.Worst, y.NMSE())

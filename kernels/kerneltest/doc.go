@@ -17,7 +17,10 @@
 // must come back unchanged.
 //
 // [RunAttention] is the suite of a kernels.Attender: float64 attention of the operands
-// and of what a format rounds them to, by the relative L2 error of a case.
+// and of what a format rounds them to, by the relative L2 error of a case. It returns the
+// formats that ran, which the caller holds against those it must have:
+//
+//	ran := kerneltest.RunAttention(t, ref.New()) // must be kerneltest.AttentionFormats()
 //
 // To add a case, add a line to linearShapes, int4Shapes, attentions or kinds;
 // to attentionShapes or attentionFormats for an Attender.

@@ -1,8 +1,7 @@
 package ref
 
 import (
-	"math"
-
+	"quantize/kernels"
 	"quantize/model"
 	"quantize/tensor"
 )
@@ -14,38 +13,21 @@ import (
 //	p[i,j] = exp(s[i,j] - max_j s[i,j]) / Σ_j exp(s[i,j] - max_j s[i,j])
 //	o[i,c] = Σ_j p[i,j]·v[j,c]
 //
-// over the keys j <= i, and j > i-Window when Window > 0. Nothing may alias.
+// over the keys j <= i, and j > i-Window when Window > 0: [ExactAttention], rounded once.
+// Nothing may alias.
 func (*Compute) Attend(dst, q, k, v tensor.Matrix, a model.Attention) {
 	checkAttend(dst, q, k, v, a)
 	d := a.HeadDim
-	p := make([]float64, q.Rows)
+	exact := kernels.Attention{
+		Batch: 1, Heads: a.Heads, KVHeads: a.KVHeads, HeadDim: d, Queries: q.Rows, Keys: k.Rows,
+		Scale: a.Scale, Causal: true, Window: max(a.Window, 0),
+	}
 	o := make([]float64, d)
 	for h := range a.Heads {
-		kv := h / (a.Heads / a.KVHeads)
 		for i := range q.Rows {
-			first := 0
-			if a.Window > 0 {
-				first = max(0, i-a.Window+1)
-			}
-			query := q.Row(i)[h*d : (h+1)*d]
-			top := math.Inf(-1)
-			for j := first; j <= i; j++ {
-				p[j] = float64(a.Scale) * dot(query, k.Row(j)[kv*d:(kv+1)*d])
-				top = math.Max(top, p[j])
-			}
-			sum := 0.0
-			for j := first; j <= i; j++ {
-				p[j] = math.Exp(p[j] - top)
-				sum += p[j]
-			}
-			clear(o)
-			for j := first; j <= i; j++ {
-				for c, value := range v.Row(j)[kv*d : (kv+1)*d] {
-					o[c] += p[j] * float64(value)
-				}
-			}
+			ExactAttention(o, q, k, v, exact, 0, h, i)
 			for c, value := range o {
-				dst.Row(i)[h*d+c] = float32(value / sum)
+				dst.Row(i)[h*d+c] = float32(value)
 			}
 		}
 	}

@@ -47,11 +47,11 @@ func TestSmoothingIsAnIdentity(t *testing.T) {
 		if math.IsInf(lse, -1) {
 			continue
 		}
-		if off := math.Abs(smooth + float64(op.Shift.Row(b*256 + i)[h]) - lse); off > 1e-12 {
+		if off := math.Abs(smooth + float64(op.Shift.Row(b*256 + i)[h]) - lse); !(off <= 1e-12) {
 			t.Fatalf("row %d: lse off by %v", row, off)
 		}
 		for c := range d {
-			if off := math.Abs(got[c] + float64(op.VMeans.Row(b)[g*d+c]) - want[c]); off > 1e-12 {
+			if off := math.Abs(got[c] + float64(op.VMeans.Row(b)[g*d+c]) - want[c]); !(off <= 1e-12) {
 				t.Fatalf("row %d, channel %d: off by %v", row, c, off)
 			}
 		}
@@ -118,7 +118,7 @@ func TestScoresAreRounded(t *testing.T) {
 					if mode == kernels.AttentionFP8 {
 						step = max(s/64, float32(math.Abs(float64(x)))/8) // 3 mantissa bits, subnormals
 					}
-					if off := math.Abs(float64(code*s - x)); off > float64(step)*0.50005 {
+					if off := math.Abs(float64(code*s - x)); !(off <= float64(step)*0.50005) {
 						t.Fatalf("%v %v: %v became %v, a step is %v", mode, granularity, x, code*s, step)
 					}
 					top[f.QueryGroup(i)] = max(top[f.QueryGroup(i)], float32(math.Abs(float64(code))))
@@ -170,7 +170,7 @@ func TestBiasNeedsSmoothing(t *testing.T) {
 		}
 		return math.Sqrt(noise / signal)
 	}
-	if with, without := failure(true), failure(false); with > 0.04 || without < 0.2 {
+	if with, without := failure(true), failure(false); !(with <= 0.04 && without >= 0.2) {
 		t.Errorf("relative error %.3g with smooth K, %.3g without", with, without)
 	}
 }

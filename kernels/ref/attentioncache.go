@@ -18,24 +18,15 @@ import (
 // magnitude of 8 (docs/methods.md 1.9) do not come near. A group that has no scale is NaN.
 func (o *AttentionOperands) roundCache() {
 	a := o.Attention
-	kappa := a.KV.KeyScales
-	if len(kappa) == 0 {
-		kappa = ones(1, o.K.Cols).Data
-	}
 	for b := range a.Batch {
 		copy(o.KMeans.Row(b), a.KV.KeyMeans)
 		copy(o.VMeans.Row(b), a.KV.ValueMeans)
 	}
 	for j := range o.K.Rows {
-		key, b := o.K.Row(j), j/a.Keys
-		for c := range key {
-			key[c] = float32(key[c]*kappa[c]) - o.KMeans.Row(b)[c]
-		}
+		key, value := o.K.Row(j), o.V.Row(j)
+		Smooth(key, a.KV.KeyScales, a.KV.KeyMeans)
 		o.encodeCached(key, o.KScales.Row(j), a.KV.KScale)
-		value := o.V.Row(j)
-		for c := range value {
-			value[c] -= o.VMeans.Row(b)[c]
-		}
+		Smooth(value, nil, a.KV.ValueMeans)
 		o.encodeCached(value, nil, a.KV.VScale)
 	}
 	if a.Format.KV.Format == packer.KVFP8 {
@@ -46,10 +37,9 @@ func (o *AttentionOperands) roundCache() {
 	d := a.HeadDim
 	for i := range o.Q.Rows {
 		for h := range a.Heads {
-			g := h / (a.Heads / a.KVHeads)
-			head := o.Q.Row(i)[h*d : (h+1)*d]
-			for c := range head {
-				head[c] /= kappa[g*d+c]
+			if kappa := a.KV.KeyScales; len(kappa) > 0 {
+				g := h / (a.Heads / a.KVHeads)
+				divide(o.Q.Row(i)[h*d:(h+1)*d], kappa[g*d:(g+1)*d])
 			}
 		}
 	}

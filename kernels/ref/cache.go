@@ -37,29 +37,16 @@ func NewCache(scheme packer.KVScheme, s *packer.Sidecar, c *model.Config) (func(
 		}
 		keyMeans, valueMeans := means(s.KeyMeans, layer), means(s.ValueMeans, layer)
 		for m := range k.Rows {
-			key, value := k.Row(m), v.Row(m)
-			for i := range key {
-				key[i] *= kappa[i]
-			}
-			smoothed(scheme, key, keyMeans, d, s.KScales, layer)
-			for i := range key {
-				key[i] /= kappa[i]
-			}
-			smoothed(scheme, value, valueMeans, d, s.VScales, layer)
+			smoothed(scheme, k.Row(m), kappa, keyMeans, d, s.KScales, layer)
+			smoothed(scheme, v.Row(m), nil, valueMeans, d, s.VScales, layer)
 			for h := range c.Heads {
 				if !scheme.FP8Queries {
 					continue
 				}
 				g := h / (c.Heads / c.KVHeads)
 				head, kap := q.Row(m)[h*d:(h+1)*d], kappa[g*d:(g+1)*d]
-				scaled, codes := make([]float32, d), make([]uint8, d)
-				for i := range head {
-					scaled[i] = head[i] / kap[i]
-				}
-				packer.DecodeKV8(scaled, codes, packer.EncodeQuery8(codes, scaled))
-				for i := range head {
-					head[i] = scaled[i] * kap[i]
-				}
+				copy(head, KVQuery(head, kap, true))
+				Smooth(head, kap, nil)
 			}
 		}
 	}, nil
@@ -74,17 +61,16 @@ func means(list [][]float32, layer int) []float32 {
 }
 
 // smoothed replaces the heads of a token, d channels each, by what the cache keeps of
-// them without their means, and the means.
-func smoothed(scheme packer.KVScheme, x, means []float32, d int, stored []float32, layer int) {
-	for i := range means {
-		x[i] -= means[i]
-	}
+// them after [Smooth], whose inverse follows.
+func smoothed(scheme packer.KVScheme, x, scales, means []float32, d int, stored []float32, layer int) {
+	Smooth(x, scales, means)
 	for from := 0; from < len(x); from += d {
 		cached(scheme, x[from:from+d], stored, layer)
 	}
-	for i := range means {
-		x[i] += means[i]
+	for i, m := range means {
+		x[i] += m
 	}
+	divide(x, scales)
 }
 
 // cached replaces a head by what the cache keeps of it.

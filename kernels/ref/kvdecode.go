@@ -2,7 +2,9 @@ package ref
 
 import (
 	"math"
+	"slices"
 
+	"quantize/kernels"
 	"quantize/packer"
 	"quantize/tensor"
 )
@@ -78,16 +80,20 @@ func Smooth(x, scales, means []float32) {
 	}
 }
 
+// divide replaces x by x/scales: what is done to queries for κ of keys.
+func divide(x, scales []float32) {
+	for i, s := range scales {
+		x[i] /= s
+	}
+}
+
 // KVQuery returns a query head as the decode kernel multiplies it: q/κ (κ may be
 // nil), rounded to E4M3 with one scale where fp8, else to FP16 after a power of two
 // that brings the largest magnitude to [2^14, 2^15), and back: BF16 values do not
 // change but where they are less than 2^-21 of the largest.
 func KVQuery(q, kappa []float32, fp8 bool) []float32 {
-	x := make([]float32, len(q))
-	copy(x, q)
-	for i, s := range kappa {
-		x[i] /= s
-	}
+	x := slices.Clone(q)
+	divide(x, kappa)
 	if fp8 {
 		codes := make([]uint8, len(x))
 		packer.DecodeKV8(x, codes, packer.EncodeQuery8(codes, x))
@@ -117,31 +123,14 @@ func KVQuery(q, kappa []float32, fp8 bool) []float32 {
 //
 // Without tokens o is 0 and lse is -Inf.
 func DecodeAttend(o []float64, q []float32, keys, values tensor.Matrix, keyMean, valueMean []float32, scale float64) (lse float64) {
-	clear(o)
+	all := kernels.Attention{Keys: keys.Rows} // a query that sees every token
+	lse = ExactSoftmax(o, all, 0, 0, 0, func(j int) float64 { return scale * dot(q, keys.Row(j)) }, values.Row)
 	if keys.Rows == 0 {
-		return math.Inf(-1)
-	}
-	z := make([]float64, keys.Rows)
-	top := math.Inf(-1)
-	for j := range z {
-		z[j] = scale * dot(q, keys.Row(j))
-		top = math.Max(top, z[j])
-	}
-	sum := 0.0
-	for j := range z {
-		p := math.Exp(z[j] - top)
-		sum += p
-		for c, v := range values.Row(j) {
-			o[c] += p * float64(v)
-		}
-	}
-	for c := range o {
-		o[c] /= sum
+		return lse
 	}
 	for c, m := range valueMean {
 		o[c] += float64(m)
 	}
-	lse = top + math.Log(sum)
 	if keyMean != nil {
 		lse += scale * dot(q, keyMean)
 	}

@@ -75,7 +75,7 @@ func TestDecodeAttendIsAttendOverTheCache(t *testing.T) {
 			lse := ref.DecodeAttend(o, query, caches[kv].keys, caches[kv].values,
 				s.KeyMeans[0][kv*d:(kv+1)*d], s.ValueMeans[0][kv*d:(kv+1)*d], 0.125)
 			for c, x := range o {
-				if w := float64(want.Row(tokens - 1)[h*d+c]); math.Abs(x-w) > 2e-5 {
+				if w := float64(want.Row(tokens - 1)[h*d+c]); !(math.Abs(x-w) <= 2e-5) {
 					t.Fatalf("%v, head %d, channel %d: found %g, wanted %g", scheme, h, c, x, w)
 				}
 			}
@@ -87,7 +87,7 @@ func TestDecodeAttendIsAttendOverTheCache(t *testing.T) {
 				}
 				sum += math.Exp(z)
 			}
-			if math.Abs(lse-math.Log(sum)) > 2e-5 {
+			if !(math.Abs(lse-math.Log(sum)) <= 2e-5) {
 				t.Errorf("%v, head %d: log-sum %g, wanted %g", scheme, h, lse, math.Log(sum))
 			}
 		}
