@@ -18,6 +18,9 @@ type estimate struct {
 // resident is the program itself with its code tables and small buffers.
 const resident = 20 << 20
 
+// reading is a tokenizer, a text of some megabytes and its tokens, of which the heap stays.
+const reading = 8 << 20
+
 // peakRAM is what is in memory in the worst stage. Rounding reuses its buffers;
 // the rest is garbage in the end, of which collectAt lets half of the live size
 // stand.
@@ -30,6 +33,8 @@ const resident = 20 << 20
 //	             the hidden states of all windows, or what --memory leaves of them beside
 //	             one that is read back and its bytes, the activations of one
 //	gptq         all three at once, the rounded block, and the Hessian of one site (and its drift)
+//	smoothing    what streaming holds, and the block before, once more in float64: large enough
+//	             for the limit of the collector to be felt, which a fifth more keeps to
 //	scales       of experts, where they are searched: the Hessians of all downs of a block
 func (e *estimate) peakRAM() int64 {
 	var largest, block int64
@@ -63,15 +68,19 @@ func (e *estimate) peakRAM() int64 {
 	if e.recipe.Smoothing.Method == recipe.AWQ || e.recipe.Smoothing.Search {
 		streaming += 8 * int64(c.Experts) * int64(c.ExpertWidth) * int64(c.ExpertWidth)
 	}
+	smoothing := int64(0)
+	if e.recipe.Smoothing.Method != recipe.NoSmoothing {
+		smoothing = (streaming + 8*block) * 6 / 5
+	}
 	if e.recipe.Weights.Rounding != recipe.GPTQ {
-		return resident + max(rounding+garbage(transforms), garbage(streaming))
+		return resident + reading + max(rounding+garbage(transforms), garbage(streaming), smoothing)
 	}
 	k := int64(max(c.Hidden, c.Intermediate, c.Heads*c.HeadDim))
 	hessian := 8*k*k + 8*largest
 	if e.fullPrecision() {
 		hessian += 8 * k * (k + int64(c.Hidden))
 	}
-	return resident + rounding + garbage(transforms+streaming+4*block+hessian)
+	return resident + reading + max(rounding+garbage(transforms+streaming+4*block+hessian), smoothing)
 }
 
 // hidden is the part of so many copies of the hidden states of all windows that is

@@ -134,7 +134,8 @@ func limitMemory(l *loaded, j job, o packer.ExportOptions) (restore func(), err 
 	if err != nil {
 		return nil, err
 	}
-	before := debug.SetMemoryLimit((&estimate{l.config, j.recipe, preview, j.memory}).peakRAM())
+	peak := (&estimate{l.config, j.recipe, preview, j.memory}).peakRAM()
+	before := debug.SetMemoryLimit(peak - peak/16) // which a large tensor can overshoot
 	return func() { debug.SetMemoryLimit(before) }, nil
 }
 
