@@ -190,7 +190,7 @@ func (l *loaded) candidates(dir string, wanted []string) ([]eval.Candidate, erro
 		if planned := l.attention != "" && l.attention != "off"; l.card != nil && (planned || a != packer.WeightOnly) {
 			on = "cuda"
 		}
-		out = append(out, eval.Candidate{Model: m, Name: filepath.Base(filepath.Clean(dir)), Arithmetic: name, Device: on, Attention: l.attention, HeadID: head})
+		out = append(out, eval.Candidate{Model: m, Name: filepath.Base(filepath.Clean(dir)), Arithmetic: name, Device: on, Attention: l.attention, HeadID: head, Unchanged: l.unchanged})
 	}
 	return out, nil
 }
