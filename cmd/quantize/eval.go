@@ -82,6 +82,9 @@ off computes what runtimes do that do not read the plan.`,
 				if _, err := packer.ReadManifest(args[0]); err != nil {
 					return err // before the work, not after it
 				}
+				if err := writable(report.ResultsFile(args[0])); err != nil {
+					return err
+				}
 			}
 			res, err := e.evaluate(c.Context(), args, o)
 			if err != nil {

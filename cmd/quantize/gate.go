@@ -76,13 +76,7 @@ that is missing) fails the gate too, and is told apart from one that is exceeded
 			if err != nil {
 				return err
 			}
-			if err := e.print(res, res.text); err != nil {
-				return err
-			}
-			if err := res.write(o); err != nil {
-				return err
-			}
-			return res.err()
+			return e.tell(res, o)
 		},
 	}
 	c.Flags().StringVar(&o.budget, "budget", "", "YAML file of budgets (required)")
@@ -106,6 +100,9 @@ func (e *env) gate(ctx context.Context, dirs []string, o gateOptions) (*gateResu
 	}
 	names, err := namesOf("checkpoints", dirs)
 	if err != nil {
+		return nil, err
+	}
+	if err := writable(o.outputs()...); err != nil {
 		return nil, err
 	}
 	measured := make([]eval.Measured, len(dirs))

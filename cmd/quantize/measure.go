@@ -37,6 +37,11 @@ func (e *env) measurement(dirs []string, o evalOptions) (_ *measurement, err err
 			m.close()
 		}
 	}()
+	if o.base != "" {
+		if m.options.Cache, err = o.cache.open(e); err != nil {
+			return nil, err
+		}
+	}
 	if m.card, m.closeCard, err = device(o.device, e.err); err != nil {
 		return nil, err
 	}
@@ -72,8 +77,8 @@ func (e *env) measurement(dirs []string, o evalOptions) (_ *measurement, err err
 		return nil, err
 	}
 	m.base = &base[0]
-	if m.options.Cache, err = o.cache.open(e); err != nil || m.options.Cache == nil {
-		return m, err
+	if m.options.Cache == nil {
+		return m, nil
 	}
 	if err := m.identify(); err != nil {
 		return nil, err
