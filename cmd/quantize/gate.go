@@ -105,14 +105,9 @@ func (e *env) gate(ctx context.Context, dirs []string, o gateOptions) (*gateResu
 	if err := writable(o.outputs()...); err != nil {
 		return nil, err
 	}
-	measured := make([]eval.Measured, len(dirs))
-	for i, dir := range dirs {
-		l, err := load(dir)
-		if err != nil {
-			return nil, err
-		}
-		measured[i] = eval.Measured{Model: names[i], Bytes: l.tensorBytes()}
-		l.close()
+	measured, err := o.sizes(dirs, names)
+	if err != nil {
+		return nil, err
 	}
 	res := &gateResult{Model: measured[0].Model}
 	if o.writeBaseline == "" { // a baseline has them all

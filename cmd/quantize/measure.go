@@ -72,6 +72,9 @@ func (e *env) measurement(dirs []string, o evalOptions) (_ *measurement, err err
 	if err != nil {
 		return nil, err
 	}
+	if err := fullPrecision(b); err != nil {
+		return nil, err
+	}
 	base, err := b.candidates(o.base, nil)
 	if err != nil {
 		return nil, err
