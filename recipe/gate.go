@@ -119,6 +119,9 @@ func (b Budget) validate(bad func(field, found, wanted, hint string)) {
 	if b.Confidence && b.Metric != PerplexityRatio {
 		bad("confidence", "true of "+quoteOrNothing(b.Metric.String()), PerplexityRatio.String(), "the other metrics have no interval; remove the line")
 	}
+	if strings.ContainsAny(b.Text, `/\`) {
+		bad("text", quoteOrNothing(b.Text), "a file name without directories", "it names --text DIR/NAME as NAME")
+	}
 	if b.Text != "" && b.Metric == Bytes {
 		bad("text", quoteOrNothing(b.Text), "no text", "the size of a checkpoint does not depend on one; remove the line")
 	}

@@ -61,6 +61,8 @@ func TestDecodeGateRefuses(t *testing.T) {
 		{"a share in per cent", "budgets:\n- metric: top1_agreement\n  min: 99\n", "g.yaml:3 (budgets.0.min)", "0.99"},
 		{"confidence of a divergence", head + "  max: 1\n  confidence: true\n", "g.yaml:4 (budgets.0.confidence)", "perplexity_ratio"},
 		{"text of a size", "budgets:\n- metric: bytes\n  max: 1\n  text: a\n", "g.yaml:4 (budgets.0.text)", "remove"},
+		{"text in a directory", head + "  max: 1\n  text: ./one.txt\n", "g.yaml:4 (budgets.0.text)", "found \"./one.txt\", wanted a file name without directories"},
+		{"text in a directory of Windows", head + "  max: 1\n  text: texts\\one.txt\n", "g.yaml:4 (budgets.0.text)", "without directories"},
 		{"no budgets", "budgets: []\n", "g.yaml:1 (budgets)", "at least one"},
 		{"empty file", "", "g.yaml", ""},
 		{"not YAML", "budgets: [", "g.yaml", ""},

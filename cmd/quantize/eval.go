@@ -72,6 +72,9 @@ off computes what runtimes do that do not read the plan.`,
 			if len(o.texts) == 0 {
 				return &usageError{fmt.Errorf("eval: no text (--text FILE)")}
 			}
+			if err := checkWindows(o.window, o.windows); err != nil {
+				return err
+			}
 			if o.attention != "plan" && o.attention != "off" {
 				return &usageError{fmt.Errorf("--attention: found %q, wanted plan or off", o.attention)}
 			}
@@ -96,9 +99,9 @@ off computes what runtimes do that do not read the plan.`,
 			return report.SaveResults(args[0], res.all())
 		},
 	}
-	c.Flags().StringSliceVar(&o.texts, "text", nil, "UTF-8 texts (at least one)")
+	c.Flags().StringArrayVar(&o.texts, "text", nil, "UTF-8 text `FILE` (at least one; may be repeated)")
 	c.Flags().StringVar(&o.base, "base", "", "full-precision checkpoint to compare with")
-	c.Flags().IntVar(&o.window, "window", 0, "tokens of a window (default 2048, or the trained context if that is less)")
+	c.Flags().IntVar(&o.window, "window", 0, windowHelp)
 	c.Flags().IntVar(&o.windows, "windows", 0, "the first so many windows of each text (default all)")
 	c.Flags().BoolVar(&o.save, "save", false, "keep the results in MODEL/quantize, for inspect --html")
 	c.Flags().StringVar(&o.attention, "attention", "plan", "plan, or off for attention in full precision")
@@ -106,6 +109,19 @@ off computes what runtimes do that do not read the plan.`,
 	c.Flags().StringVar(&o.device, "device", "cpu", "of the MODELs: "+deviceNames)
 	o.cache.flags(c)
 	return c
+}
+
+// windowHelp describes --window of eval and of gate.
+const windowHelp = "tokens of a window (default 2048, or the trained context if that is less)"
+
+// checkWindows refuses what no text could have.
+func checkWindows(window, windows int) error {
+	for flag, n := range map[string]int{"--window": window, "--windows": windows} {
+		if n < 0 {
+			return &usageError{fmt.Errorf("%s: found %d, wanted a positive number, or none for the default", flag, n)}
+		}
+	}
+	return nil
 }
 
 // evaluate runs eval: the candidates are the readings of the checkpoints.

@@ -19,6 +19,7 @@ type gateOptions struct {
 	writeBaseline string
 	base          string
 	texts         []string
+	window        int
 	windows       int
 	junit         string
 	markdown      string
@@ -81,7 +82,8 @@ that is missing) fails the gate too, and is told apart from one that is exceeded
 	}
 	c.Flags().StringVar(&o.budget, "budget", "", "YAML file of budgets (required)")
 	c.Flags().StringVar(&o.base, "base", "", "full-precision checkpoint to compare with (required)")
-	c.Flags().StringSliceVar(&o.texts, "text", nil, "UTF-8 texts (required unless only bytes are limited)")
+	c.Flags().StringArrayVar(&o.texts, "text", nil, "UTF-8 text `FILE` (required unless only bytes are limited; may be repeated)")
+	c.Flags().IntVar(&o.window, "window", 0, windowHelp)
 	c.Flags().IntVar(&o.windows, "windows", 0, "the first so many windows of each text (default all)")
 	c.Flags().StringVar(&o.baseline, "baseline", "", "JSON file that max_increase and max_decrease are measured from")
 	c.Flags().StringVar(&o.writeBaseline, "write-baseline", "", "write what was measured of OUT to this file, for --baseline")
@@ -144,6 +146,9 @@ func (o gateOptions) load(models int) (*recipe.Gate, *recipe.Baseline, error) {
 	if o.budget == "" || o.base == "" {
 		return nil, nil, &usageError{errors.New("gate: found no --budget or no --base, wanted --budget FILE and --base MODEL")}
 	}
+	if err := checkWindows(o.window, o.windows); err != nil {
+		return nil, nil, err
+	}
 	g, err := recipe.LoadGate(o.budget)
 	if err != nil {
 		return nil, nil, err
@@ -194,7 +199,7 @@ func limited(budgets []recipe.Budget, text string) bool {
 // measure evaluates the checkpoints by their first reading, in one pass, and
 // gives their reports to measured. It returns the baseline to write, if one is.
 func (e *env) measure(ctx context.Context, dirs []string, o gateOptions, budgets []recipe.Budget, baseline *recipe.Baseline, measured []eval.Measured) ([]byte, error) {
-	m, err := e.measurement(dirs, evalOptions{texts: o.texts, base: o.base, windows: o.windows, cache: o.cache})
+	m, err := e.measurement(dirs, evalOptions{texts: o.texts, base: o.base, window: o.window, windows: o.windows, cache: o.cache})
 	if err != nil {
 		return nil, err
 	}

@@ -15,13 +15,17 @@ func (o gateOptions) sizes(dirs, names []string) ([]eval.Measured, error) {
 		return nil, err
 	}
 	defer base.close()
+	texts, err := textNames(o.texts)
+	if err != nil {
+		return nil, err
+	}
 	measured := make([]eval.Measured, len(dirs))
 	for i, dir := range dirs {
 		l, err := load(dir)
 		if err != nil {
 			return nil, err
 		}
-		measured[i] = eval.Measured{Model: names[i], Bytes: l.tensorBytes()}
+		measured[i] = eval.Measured{Model: names[i], Bytes: l.tensorBytes(), Texts: texts}
 		err = quantizedFrom(l, base)
 		l.close()
 		if err != nil {
