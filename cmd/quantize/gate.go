@@ -21,6 +21,7 @@ type gateOptions struct {
 	texts         []string
 	window        int
 	windows       int
+	arithmetic    string // one reading of W4A8 checkpoints; "": the first that their configuration means
 	junit         string
 	markdown      string
 	cache         cacheOptions
@@ -45,7 +46,8 @@ func newGateCommand(e *env) *cobra.Command {
 		Short: "Fail when quantization cost more than a budget allows",
 		Long: `Evaluate the checkpoint in OUT beside MODEL on each text, as eval does, and compare
 the numbers with the budgets of a YAML file; a W4A8 checkpoint by lut, the reading
-of vLLM's kernel. A budget is exceeded beyond its limit, not at it:
+of vLLM's kernel, unless --arithmetic names another (weight-only is the second
+configuration, OUT/w4a16/config.json). A budget is exceeded beyond its limit, not at it:
 
   budgets:
   - {metric: perplexity_ratio, max: 1.02, confidence: true}
@@ -85,6 +87,7 @@ that is missing) fails the gate too, and is told apart from one that is exceeded
 	c.Flags().StringArrayVar(&o.texts, "text", nil, "UTF-8 text `FILE` (required unless only bytes are limited; may be repeated)")
 	c.Flags().IntVar(&o.window, "window", 0, windowHelp)
 	c.Flags().IntVar(&o.windows, "windows", 0, "the first so many windows of each text (default all)")
+	c.Flags().StringVar(&o.arithmetic, "arithmetic", "", "the reading of W4A8 checkpoints: lut, exact or weight-only (default lut)")
 	c.Flags().StringVar(&o.baseline, "baseline", "", "JSON file that max_increase and max_decrease are measured from")
 	c.Flags().StringVar(&o.writeBaseline, "write-baseline", "", "write what was measured of OUT to this file, for --baseline")
 	c.Flags().StringVar(&o.junit, "junit", "", "also write the verdicts as JUnit XML to this file")
@@ -149,6 +152,9 @@ func (o gateOptions) load(models int) (*recipe.Gate, *recipe.Baseline, error) {
 	if err := checkWindows(o.window, o.windows); err != nil {
 		return nil, nil, err
 	}
+	if _, ok := arithmetics[o.arithmetic]; !ok && o.arithmetic != "" {
+		return nil, nil, unknownReading(o.arithmetic)
+	}
 	g, err := recipe.LoadGate(o.budget)
 	if err != nil {
 		return nil, nil, err
@@ -187,64 +193,4 @@ func (o gateOptions) checkBase(baseline *recipe.Baseline) error {
 		return err
 	}
 	return eval.CheckBaseline(o.baseline, baseline, filepath.Base(filepath.Clean(o.base)), sum, nil)
-}
-
-// limited says that a budget reads the text: others need not be evaluated.
-func limited(budgets []recipe.Budget, text string) bool {
-	return slices.ContainsFunc(budgets, func(b recipe.Budget) bool {
-		return b.Metric != recipe.Bytes && (b.Text == "" || b.Text == text)
-	})
-}
-
-// measure evaluates the checkpoints by their first reading, in one pass, and
-// gives their reports to measured. It returns the baseline to write, if one is.
-func (e *env) measure(ctx context.Context, dirs []string, o gateOptions, budgets []recipe.Budget, baseline *recipe.Baseline, measured []eval.Measured) ([]byte, error) {
-	m, err := e.measurement(dirs, evalOptions{texts: o.texts, base: o.base, window: o.window, windows: o.windows, cache: o.cache})
-	if err != nil {
-		return nil, err
-	}
-	defer m.close()
-	m.onlyFirst()
-	protocols, err := m.protocols()
-	if err != nil {
-		return nil, err
-	}
-	if baseline != nil || o.writeBaseline != "" {
-		if err := m.identify(); err != nil {
-			return nil, err
-		}
-	}
-	if baseline != nil {
-		if err := eval.CheckBaseline(o.baseline, baseline, m.base.Name, m.baseSum, protocols); err != nil {
-			return nil, err
-		}
-		if err := eval.CheckReading(o.baseline, baseline, m.candidates); err != nil {
-			return nil, err
-		}
-	}
-	readsKL := func(b recipe.Budget) bool { return b.Metric == recipe.KLMean || b.Metric == recipe.KLP999 }
-	reports, err := m.run(ctx, o.writeBaseline == "" && !slices.ContainsFunc(budgets, readsKL))
-	if err != nil {
-		return nil, err
-	}
-	for _, ofText := range reports {
-		for i, r := range ofText {
-			measured[i].Reports = append(measured[i].Reports, r)
-		}
-	}
-	if o.writeBaseline == "" {
-		return nil, nil
-	}
-	return eval.NewBaseline(measured[0], m.baseSum, protocols).Encode()
-}
-
-// speed is how fast the checkpoints ran, in tokens per second.
-func speed(measured []eval.Measured) float64 {
-	tokens, seconds := int64(0), 0.0
-	for _, m := range measured {
-		for _, r := range m.Reports {
-			tokens, seconds = tokens+r.Tokens, seconds+r.Seconds
-		}
-	}
-	return float64(tokens) / max(seconds, 1e-9)
 }

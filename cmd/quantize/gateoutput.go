@@ -43,6 +43,9 @@ func (r *gateResult) write(o gateOptions) error {
 			models += ", " + v.Model
 		}
 	}
+	if o.arithmetic != "" {
+		models += " by " + r.Arithmetic // beside the comment on the other reading
+	}
 	baseline := writeOutput(r.Baseline, r.baseline)
 	if baseline != nil {
 		r.Baseline = "" // it is the file written

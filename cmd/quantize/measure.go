@@ -169,6 +169,13 @@ var arithmetics = map[string]packer.Arithmetic{
 // runtime's that most users deploy.
 var readings = map[string][]string{"bf16": {"bf16"}, "fp8": {"fp8"}, "w4a16": {"weight-only"}, "w4a8": {"lut", "exact"}}
 
+// chosen are the readings of a W4A8 checkpoint that --arithmetic may name.
+var chosen = []string{"lut", "exact", "weight-only"}
+
+func unknownReading(name string) error {
+	return &usageError{fmt.Errorf("--arithmetic: found %q, wanted lut, exact or weight-only", name)}
+}
+
 // candidates are the readings of the checkpoint that are evaluated; wanted
 // names them, none takes those its config.json means.
 func (l *loaded) candidates(dir string, wanted []string) ([]eval.Candidate, error) {
@@ -187,8 +194,8 @@ func (l *loaded) candidates(dir string, wanted []string) ([]eval.Candidate, erro
 	var out []eval.Candidate
 	for _, name := range names {
 		a, ok := arithmetics[name]
-		if !ok {
-			return nil, &usageError{fmt.Errorf("--arithmetic: found %q, wanted lut, exact or weight-only", name)}
+		if !ok || scheme == "w4a8" && !slices.Contains(chosen, name) {
+			return nil, unknownReading(name)
 		}
 		m, err := l.model(a)
 		if err != nil {
