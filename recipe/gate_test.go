@@ -45,7 +45,7 @@ func TestDecodeGateRefuses(t *testing.T) {
 		{"unknown field hints at the fields", head + "  maximum: 1\n", "g.yaml:3", "max, min, max_increase"},
 		{"unknown field above", "limits: []\n", "g.yaml:1", "limits"},
 		{"repeated field", head + "  max: 1\n  max: 2\n", "g.yaml:4", "max"},
-		{"unknown metric", "budgets:\n- metric: ppl\n  max: 1\n", "g.yaml:2 (metric)", "kl_p999, top1_agreement or bytes"},
+		{"unknown metric", "budgets:\n- metric: ppl\n  max: 1\n", "g.yaml:2 (metric)", "kl_mean, kl_median, kl_p999, top1_agreement or bytes"},
 		{"no metric", "budgets:\n- max: 1\n", "g.yaml:2 (budgets.0.metric)", "found nothing"},
 		{"both limits", head + "  max: 1\n  min: 0\n", "g.yaml:2 (budgets.0)", "max and min"},
 		{"no limit", head + "- {metric: bytes, max: 1}\n", "g.yaml:2 (budgets.0)", "no limit"},

@@ -193,21 +193,21 @@ func (t textResult) all() []eval.Report {
 func printReports(w io.Writer, reports []eval.Report) {
 	first := reports[0]
 	fmt.Fprintf(w, "%s, %d windows of %d tokens\n%s\n\n", first.Text, first.Windows, first.Window, first.Protocol)
-	fmt.Fprintf(w, "%-20s %-12s %10s %8s %9s %8s %10s\n", "model", "arithmetic", "perplexity", "ratio", "KL mean", "top-1", "tokens/s")
+	fmt.Fprintf(w, "%-20s %-12s %10s %8s %9s %7s %8s %10s\n", "model", "arithmetic", "perplexity", "ratio", "KL mean", "median", "top-1", "tokens/s")
 	if first.Comparison != nil {
 		b := first.Base
 		cached := ""
 		if b.Cached {
 			cached = " (cached)"
 		}
-		fmt.Fprintf(w, "%-20s %-12s %10.4f %8s %9s %8s %10.0f%s\n", b.Model, b.Arithmetic, b.Perplexity, "1", "", "", b.TokensPerSecond, cached)
+		fmt.Fprintf(w, "%-20s %-12s %10.4f %8s %9s %7s %8s %10.0f%s\n", b.Model, b.Arithmetic, b.Perplexity, "1", "", "", "", b.TokensPerSecond, cached)
 	}
 	for _, r := range reports {
 		fmt.Fprintf(w, "%-20s %-12s %10.4f", r.Model, r.Arithmetic, r.Perplexity)
 		if c := r.Comparison; c != nil {
-			fmt.Fprintf(w, " %8.4f %9.5f %7.1f%% %10.0f\n", r.Perplexity/c.Base.Perplexity, c.KLMean, 100*c.Top1Agreement, r.TokensPerSecond)
+			fmt.Fprintf(w, " %8.4f %9.5f %7.5f %7.1f%% %10.0f\n", r.Perplexity/c.Base.Perplexity, c.KLMean, c.KLMedian, 100*c.Top1Agreement, r.TokensPerSecond)
 		} else {
-			fmt.Fprintf(w, " %8s %9s %8s %10.0f\n", "", "", "", r.TokensPerSecond)
+			fmt.Fprintf(w, " %8s %9s %7s %8s %10.0f\n", "", "", "", "", r.TokensPerSecond)
 		}
 	}
 	for i, r := range reports {

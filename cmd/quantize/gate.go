@@ -55,7 +55,8 @@ configuration, OUT/w4a16/config.json). A budget is exceeded beyond its limit, no
   - {metric: kl_mean, max_increase: 5%}
   - {metric: bytes, max: 150_000_000}
 
-Metrics: perplexity, perplexity_ratio (OUT / MODEL), kl_mean and kl_p999 (in nats),
+Metrics: perplexity, perplexity_ratio (OUT / MODEL), kl_mean, kl_median and
+kl_p999 (in nats),
 top1_agreement (0 to 1), bytes (of tensors). A budget without text holds on every
 --text; text is a file name without directories. confidence compares the bound of
 the 95 % interval over at least 10 windows.

@@ -44,7 +44,7 @@ func (e *env) measure(ctx context.Context, dirs []string, o gateOptions, budgets
 			return nil, err
 		}
 	}
-	readsKL := func(b recipe.Budget) bool { return b.Metric == recipe.KLMean || b.Metric == recipe.KLP999 }
+	readsKL := func(b recipe.Budget) bool { return b.Metric.IsKL() }
 	reports, err := m.run(ctx, o.writeBaseline == "" && !slices.ContainsFunc(budgets, readsKL))
 	if err != nil {
 		return nil, err
