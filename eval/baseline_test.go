@@ -47,6 +47,7 @@ func TestBudgetsFromABaseline(t *testing.T) {
 		{"increase in per cent, beyond", recipe.Budget{Metric: recipe.KLMean, MaxIncrease: change(10, true)}, Fail, 0.275},
 		{"decrease", recipe.Budget{Metric: recipe.Top1Agreement, MaxDecrease: change(0.1, false)}, Pass, 0.65},
 		{"decrease, beyond", recipe.Budget{Metric: recipe.Top1Agreement, MaxDecrease: change(0, false)}, Fail, 0.75},
+		{"median", recipe.Budget{Metric: recipe.KLMedian, MaxIncrease: change(0, false)}, Pass, 0.125},
 		{"no change", recipe.Budget{Metric: recipe.KLP999, MaxIncrease: change(0, false)}, Pass, 2},
 		{"bytes", recipe.Budget{Metric: recipe.Bytes, MaxIncrease: change(1, true)}, Pass, 1010},
 		{"bytes, beyond", recipe.Budget{Metric: recipe.Bytes, MaxIncrease: change(9, false)}, Fail, 1009},

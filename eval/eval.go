@@ -1,6 +1,7 @@
 package eval
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -36,6 +37,9 @@ type Candidate struct {
 	// ID may identify all else that decides the bits of its results: weights,
 	// configuration, instruction set, program. A base without one is not cached.
 	ID string
+	// Unchanged may say that the weights are still those that ID is of: they are read
+	// again for every chunk of windows. nil: not asked.
+	Unchanged func() error
 }
 
 // Text is a text to evaluate, in tokens.
@@ -76,7 +80,8 @@ func Perplexity(ctx context.Context, candidates []Candidate, texts []Text, o Opt
 // candidate against it. All must share the vocabulary. Report [t][i] is of
 // texts[t] and candidates[i]. Text shorter than a window, a token outside a
 // vocabulary and logits that are not finite are [ErrInput]; a cancelled ctx ends
-// it between two windows with ctx's error.
+// it between two windows with ctx's error; a model that is no longer
+// [Candidate.Unchanged] ends it with that error, and nothing is kept.
 func Compare(ctx context.Context, base Candidate, candidates []Candidate, texts []Text, o Options) ([][]Report, error) {
 	return run(ctx, &base, candidates, texts, o)
 }
@@ -112,11 +117,28 @@ func run(ctx context.Context, base *Candidate, candidates []Candidate, texts []T
 	e.plan()
 	for chunk := range slices.Chunk(windows, e.chunkSize(len(windows))) {
 		if err := e.chunk(chunk); err != nil {
-			return nil, err
+			return nil, cmp.Or(e.changed(), err) // logits of half a new file are nobody's fault
 		}
+	}
+	if err := e.changed(); err != nil {
+		return nil, err
 	}
 	e.saveRecords()
 	return e.reports(), nil
+}
+
+// changed is the error of the first model whose weights were written to meanwhile: what
+// they gave is of no checkpoint, and must not be kept under the hash of one.
+func (e *evaluation) changed() error {
+	for _, m := range e.models {
+		if m.Unchanged == nil {
+			continue
+		}
+		if err := m.Unchanged(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // evaluation is the state of one run; model 0 is the base when paired.

@@ -3,6 +3,7 @@ package eval
 import (
 	"encoding/json"
 	"math"
+	"strings"
 
 	"quantize/recipe"
 )
@@ -51,6 +52,7 @@ type Measured struct {
 	Model   string
 	Bytes   int64    // of tensor data
 	Reports []Report // one of each text
+	Texts   []string // the names of all texts at hand, for a budget of another one; nil: those of Reports
 }
 
 // Gate compares budgets that recipe.Gate.Validate accepts with what was
@@ -79,11 +81,25 @@ func Gate(budgets []recipe.Budget, m Measured, baseline *recipe.Baseline) ([]Ver
 		}
 		if !found {
 			v := j.value(b.Text, math.NaN())
-			v.Reason = "the text was not evaluated: --text"
+			v.Reason = "the text was not evaluated; " + m.atHand()
 			verdicts = append(verdicts, v)
 		}
 	}
 	return verdicts, nil
+}
+
+// atHand names the texts that a budget could have meant.
+func (m Measured) atHand() string {
+	names := m.Texts
+	if names == nil {
+		for _, r := range m.Reports {
+			names = append(names, r.Text)
+		}
+	}
+	if len(names) == 0 {
+		return "there is none (--text)"
+	}
+	return "there is " + strings.Join(names, ", ")
 }
 
 // Count is the number of verdicts with a status.

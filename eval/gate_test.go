@@ -18,7 +18,7 @@ func gated(text string) Report {
 	return Report{
 		Result: Result{Text: text, Arithmetic: "lut", Windows: 20, Perplexity: 10.5},
 		Comparison: &Comparison{
-			Base: &Result{Perplexity: 10}, KLMean: 0.25, KLP999: 2, Top1Agreement: 0.75,
+			Base: &Result{Perplexity: 10}, KLMean: 0.25, KLMedian: 0.125, KLP999: 2, Top1Agreement: 0.75,
 			LnPPLRatio: math.Log(1.05), CI95: &[2]float64{math.Log(1.02), math.Log(1.08)},
 		},
 	}
@@ -44,6 +44,7 @@ func TestVerdicts(t *testing.T) {
 		{"just above max", recipe.Budget{Metric: recipe.KLMean, Max: at(math.Nextafter(0.25, 0))}, gated("a"), false, 0, 0.25, ""},
 		{"exactly min", recipe.Budget{Metric: recipe.Top1Agreement, Min: at(0.75)}, gated("a"), true, 0, 0.75, ""},
 		{"below min", recipe.Budget{Metric: recipe.Top1Agreement, Min: at(0.875)}, gated("a"), false, -0.125, 0.75, ""},
+		{"middle of the divergence", recipe.Budget{Metric: recipe.KLMedian, Max: at(0.1)}, gated("a"), false, -0.025, 0.125, ""},
 		{"tail of the divergence", recipe.Budget{Metric: recipe.KLP999, Max: at(1)}, gated("a"), false, -1, 2, ""},
 		{"ratio", recipe.Budget{Metric: recipe.PerplexityRatio, Max: at(1.06)}, gated("a"), true, 0.01, 1.05, ""},
 		{"upper bound of the ratio", recipe.Budget{Metric: recipe.PerplexityRatio, Max: at(1.06), Confidence: true}, gated("a"), false, -0.02, 1.08, ""},

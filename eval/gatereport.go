@@ -46,34 +46,6 @@ func GateText(verdicts []Verdict) string {
 	return b.String()
 }
 
-// GateMarkdown is the verdict on model as a GitHub table, short enough for a
-// comment on a pull request.
-func GateMarkdown(model string, verdicts []Verdict) string {
-	var b strings.Builder
-	word := "passed"
-	if Count(verdicts, Pass) < len(verdicts) {
-		word = "failed"
-	}
-	head, row := columns(verdicts)
-	fmt.Fprintf(&b, "**Accuracy gate: %s** (%s, %s)\n\n| | %s |\n|---|", word, cell(model), GateSummary(verdicts), strings.Join(head, " | "))
-	for _, h := range head {
-		if h == "model" || h == "metric" || h == "text" {
-			b.WriteString("---|")
-		} else {
-			b.WriteString("---:|")
-		}
-	}
-	b.WriteByte('\n')
-	for _, v := range verdicts {
-		cells := row(v)
-		for i := range cells {
-			cells[i] = cell(cells[i])
-		}
-		fmt.Fprintf(&b, "| %s | %s |\n", v.word(), strings.Join(cells, " | "))
-	}
-	return b.String()
-}
-
 // GateSummary counts what is not OK.
 func GateSummary(verdicts []Verdict) string {
 	s := fmt.Sprintf("%d of %d budgets exceeded", Count(verdicts, Fail), len(verdicts))
@@ -81,11 +53,6 @@ func GateSummary(verdicts []Verdict) string {
 		s += fmt.Sprintf(", %d not comparable", n)
 	}
 	return s
-}
-
-// cell keeps a name from ending its cell or its line.
-func cell(s string) string {
-	return strings.NewReplacer(`\`, `\\`, "|", `\|`, "\n", " ", "\r", " ").Replace(s)
 }
 
 // margin is the margin, or why there is none.

@@ -32,6 +32,8 @@ func (j judge) report(r Report) (Verdict, error) {
 		return j.value(r.Text, math.Exp(c.LnPPLRatio)), nil
 	case recipe.KLMean:
 		return j.value(r.Text, c.KLMean), nil
+	case recipe.KLMedian:
+		return j.value(r.Text, c.KLMedian), nil
 	case recipe.KLP999:
 		return j.value(r.Text, c.KLP999), nil
 	case recipe.Top1Agreement:

@@ -50,7 +50,7 @@ func NewBaseline(m Measured, baseSum string, protocols []Protocol) *recipe.Basel
 		b.Texts = append(b.Texts, recipe.BaselineText{
 			Text: p.Text, TokensSum: p.TokensSum, Window: p.Window, Windows: p.Windows,
 			Perplexity: new(r.Perplexity), PerplexityRatio: new(math.Exp(r.LnPPLRatio)),
-			KLMean: new(r.KLMean), KLP999: new(r.KLP999), Top1Agreement: new(r.Top1Agreement),
+			KLMean: new(r.KLMean), KLMedian: new(r.KLMedian), KLP999: new(r.KLP999), Top1Agreement: new(r.Top1Agreement),
 		})
 	}
 	return b

@@ -41,6 +41,7 @@ type BaselineText struct {
 	Perplexity      *float64 `yaml:"perplexity" json:"perplexity,omitempty"`
 	PerplexityRatio *float64 `yaml:"perplexity_ratio" json:"perplexity_ratio,omitempty"`
 	KLMean          *float64 `yaml:"kl_mean" json:"kl_mean,omitempty"`
+	KLMedian        *float64 `yaml:"kl_median" json:"kl_median,omitempty"`
 	KLP999          *float64 `yaml:"kl_p999" json:"kl_p999,omitempty"`
 	Top1Agreement   *float64 `yaml:"top1_agreement" json:"top1_agreement,omitempty"`
 }
@@ -48,7 +49,7 @@ type BaselineText struct {
 // metrics are the values that a budget may be measured from.
 func (t *BaselineText) metrics() map[Metric]*float64 {
 	return map[Metric]*float64{
-		Perplexity: t.Perplexity, PerplexityRatio: t.PerplexityRatio, KLMean: t.KLMean, KLP999: t.KLP999, Top1Agreement: t.Top1Agreement,
+		Perplexity: t.Perplexity, PerplexityRatio: t.PerplexityRatio, KLMean: t.KLMean, KLMedian: t.KLMedian, KLP999: t.KLP999, Top1Agreement: t.Top1Agreement,
 	}
 }
 

@@ -16,7 +16,7 @@ func accepted() *Baseline {
 	return &Baseline{
 		Model: "out", Arithmetic: "lut", Base: "SmolLM2 <135M> & \"x\"\u2028é", BaseSum: sum, Bytes: 123456789012,
 		Texts: []BaselineText{
-			{Text: "a b.txt", TokensSum: sum, Window: 2048, Windows: 20, Perplexity: new(13.7), PerplexityRatio: new(1.02), KLMean: new(1e-9), KLP999: new(3e21), Top1Agreement: new(0.9)},
+			{Text: "a b.txt", TokensSum: sum, Window: 2048, Windows: 20, Perplexity: new(13.7), PerplexityRatio: new(1.02), KLMean: new(1e-9), KLMedian: new(1e-10), KLP999: new(3e21), Top1Agreement: new(0.9)},
 			{Text: "yes", TokensSum: sum, Window: 2, Windows: 1, Perplexity: new(1.0), PerplexityRatio: new(0.1), KLMean: new(0.0)},
 		},
 	}
@@ -41,7 +41,7 @@ func TestBaselineIsReadBack(t *testing.T) {
 		text   string
 		want   float64
 		ok     bool
-	}{{Bytes, "", 123456789012, true}, {KLMean, "a b.txt", 1e-9, true}, {PerplexityRatio, "yes", 0.1, true}, {KLMean, "yes", 0, true}, {KLP999, "yes", 0, false}, {KLMean, "other", 0, false}} {
+	}{{Bytes, "", 123456789012, true}, {KLMean, "a b.txt", 1e-9, true}, {KLMedian, "a b.txt", 1e-10, true}, {PerplexityRatio, "yes", 0.1, true}, {KLMean, "yes", 0, true}, {KLP999, "yes", 0, false}, {KLMean, "other", 0, false}} {
 		if v, ok := got.Value(tc.metric, tc.text); v != tc.want || ok != tc.ok {
 			t.Errorf("%v on %q: %g, %v", tc.metric, tc.text, v, ok)
 		}
@@ -103,12 +103,12 @@ func TestDecodeBaselineRefuses(t *testing.T) {
 		{"a number in words", `"perplexity": 13.7`, `"perplexity": "low"`, "b.json:14", "low"},
 		{"a perplexity that is none", `"perplexity": 13.7`, `"perplexity": 0.7`, "b.json:14 (texts.0.perplexity)", "at least 1"},
 		{"no ratio", `"perplexity_ratio": 1.02`, `"perplexity_ratio": 0`, "b.json:15 (texts.0.perplexity_ratio)", "positive"},
-		{"a value below nothing", `"kl_p999": 3e+21`, `"kl_p999": -1`, "b.json:17 (texts.0.kl_p999)", "negative"},
+		{"a value below nothing", `"kl_p999": 3e+21`, `"kl_p999": -1`, "b.json:18 (texts.0.kl_p999)", "negative"},
 		{"a sum that is none", `"base_sha256": "0f`, `"base_sha256": "XX`, "b.json:6 (base_sha256)", "hexadecimal"},
 		{"no size", `"bytes": 123456789012`, `"bytes": 0`, "b.json:7 (bytes)", "positive"},
 		{"no reading", `"arithmetic": "lut"`, `"arithmetic": ""`, "b.json:4 (arithmetic)", "lut"},
 		{"no windows", `"windows": 20`, `"windows": 0`, "b.json:13 (texts.0.windows)", "positive"},
-		{"a text twice", `"text": "yes"`, `"text": "a b.txt"`, "b.json:21 (texts.1.text)", "apart"},
+		{"a text twice", `"text": "yes"`, `"text": "a b.txt"`, "b.json:22 (texts.1.text)", "apart"},
 		{"no JSON", `{`, `{{`, "b.json", ""},
 	} {
 		_, err := DecodeBaseline("b.json", []byte(strings.Replace(sound, tc.from, tc.to, 1)))

@@ -18,6 +18,9 @@ type Gate struct {
 	Budgets []Budget `yaml:"budgets"`
 }
 
+// IsKL says that the metric is of the divergences of all positions.
+func (m Metric) IsKL() bool { return m == KLMean || m == KLMedian || m == KLP999 }
+
 // Budget limits one metric: by a number, or by a change from the value in a
 // [Baseline]. Exactly one of the four is set; the limit itself is still allowed.
 type Budget struct {
@@ -42,12 +45,13 @@ const (
 	Perplexity             // of the quantized checkpoint
 	PerplexityRatio        // quantized / base
 	KLMean                 // KL(base || quantized) per position, in nats
+	KLMedian               // its median, in nats
 	KLP999                 // its quantile 0.999, in nats
 	Top1Agreement          // share of positions with the same argmax, 0 to 1
 	Bytes                  // of tensor data
 )
 
-var metrics = names[Metric]{"metric", []string{"", "perplexity", "perplexity_ratio", "kl_mean", "kl_p999", "top1_agreement", "bytes"}}
+var metrics = names[Metric]{"metric", []string{"", "perplexity", "perplexity_ratio", "kl_mean", "kl_median", "kl_p999", "top1_agreement", "bytes"}}
 
 func (m Metric) String() string { return metrics.of(m) }
 
@@ -118,6 +122,9 @@ func (b Budget) validate(bad func(field, found, wanted, hint string)) {
 	}
 	if b.Confidence && b.Metric != PerplexityRatio {
 		bad("confidence", "true of "+quoteOrNothing(b.Metric.String()), PerplexityRatio.String(), "the other metrics have no interval; remove the line")
+	}
+	if strings.ContainsAny(b.Text, `/\`) {
+		bad("text", quoteOrNothing(b.Text), "a file name without directories", "it names --text DIR/NAME as NAME")
 	}
 	if b.Text != "" && b.Metric == Bytes {
 		bad("text", quoteOrNothing(b.Text), "no text", "the size of a checkpoint does not depend on one; remove the line")

@@ -8,7 +8,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"quantize/checkpoint"
 	"quantize/eval"
 )
 
@@ -50,7 +49,7 @@ func (o cacheOptions) open(e *env) (*eval.Cache, error) {
 		if o.dir == "" {
 			return nil, nil // as without a home
 		}
-		return nil, errors.Join(checkpoint.ErrOutput, err)
+		return nil, outputFault(o.dir, err)
 	}
 	return &eval.Cache{Dir: dir, Limit: limit, Warn: func(err error) { fmt.Fprintf(e.err, "cache: %v\n", err) }}, nil
 }

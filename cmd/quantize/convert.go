@@ -76,7 +76,7 @@ they are measured on.`,
 	}
 	c.Flags().StringVar(&o.to, "to", "", "format: "+strings.Join(format.Targets, ", ")+" (required)")
 	c.Flags().StringVarP(&o.out, "out", "o", "", "output directory (required)")
-	c.Flags().StringSliceVar(&o.calib, "calib", nil, "text that static activation scales are measured on")
+	c.Flags().StringArrayVar(&o.calib, "calib", nil, "text `FILE` that static activation scales are measured on; may be repeated")
 	for _, name := range []string{"to", "out"} {
 		if err := c.MarkFlagRequired(name); err != nil {
 			panic("quantize: convert has no flag " + name)

@@ -74,8 +74,12 @@ func (e *env) demo(ctx context.Context, dir string) (*demoResult, error) {
 	if err := unpackDemo(dir); err != nil {
 		return nil, err
 	}
-	base, text := filepath.Join(dir, "base"), filepath.Join(dir, "evaluation.txt")
 	var res demoResult
+	res.Report = filepath.Join(dir, "report.html")
+	if err := writable(res.Report); err != nil {
+		return nil, err
+	}
+	base, text := filepath.Join(dir, "base"), filepath.Join(dir, "evaluation.txt")
 	plain := filepath.Join(dir, "plain")
 	for _, v := range []struct{ recipe, out string }{{demoPlain, plain}, {demoRecipe, filepath.Join(dir, "quantized")}} {
 		r, err := recipe.Load(v.recipe)
@@ -103,7 +107,6 @@ func (e *env) demo(ctx context.Context, dir string) (*demoResult, error) {
 	if res.Gate, err = demoGate(dir, res.Quantized.Report, res.BytesOut); err != nil {
 		return nil, err
 	}
-	res.Report = filepath.Join(dir, "report.html")
 	if err := e.writeReport(ctx, res.Output, reportOptions{html: res.Report, base: base, text: text, verdicts: res.Gate.Budgets}); err != nil {
 		return nil, err
 	}

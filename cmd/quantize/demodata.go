@@ -28,12 +28,18 @@ func unpackDemo(dir string) error {
 		}
 		to := filepath.Join(dir, filepath.FromSlash(name))
 		if d.IsDir() {
-			return os.MkdirAll(to, 0o755)
+			if err := os.MkdirAll(to, 0o755); err != nil {
+				return outputFault(to, err)
+			}
+			return nil
 		}
 		data, err := demoFiles.ReadFile(path)
 		if err != nil {
 			return err
 		}
-		return atomicfile.Write(to, data)
+		if err := atomicfile.Write(to, data); err != nil {
+			return outputFault(to, err)
+		}
+		return nil
 	})
 }

@@ -72,6 +72,9 @@ off computes what runtimes do that do not read the plan.`,
 			if len(o.texts) == 0 {
 				return &usageError{fmt.Errorf("eval: no text (--text FILE)")}
 			}
+			if err := checkWindows(o.window, o.windows); err != nil {
+				return err
+			}
 			if o.attention != "plan" && o.attention != "off" {
 				return &usageError{fmt.Errorf("--attention: found %q, wanted plan or off", o.attention)}
 			}
@@ -81,6 +84,9 @@ off computes what runtimes do that do not read the plan.`,
 			if o.save {
 				if _, err := packer.ReadManifest(args[0]); err != nil {
 					return err // before the work, not after it
+				}
+				if err := writable(report.ResultsFile(args[0])); err != nil {
+					return err
 				}
 			}
 			res, err := e.evaluate(c.Context(), args, o)
@@ -93,9 +99,9 @@ off computes what runtimes do that do not read the plan.`,
 			return report.SaveResults(args[0], res.all())
 		},
 	}
-	c.Flags().StringSliceVar(&o.texts, "text", nil, "UTF-8 texts (at least one)")
+	c.Flags().StringArrayVar(&o.texts, "text", nil, "UTF-8 text `FILE` (at least one; may be repeated)")
 	c.Flags().StringVar(&o.base, "base", "", "full-precision checkpoint to compare with")
-	c.Flags().IntVar(&o.window, "window", 0, "tokens of a window (default 2048, or the trained context if that is less)")
+	c.Flags().IntVar(&o.window, "window", 0, windowHelp)
 	c.Flags().IntVar(&o.windows, "windows", 0, "the first so many windows of each text (default all)")
 	c.Flags().BoolVar(&o.save, "save", false, "keep the results in MODEL/quantize, for inspect --html")
 	c.Flags().StringVar(&o.attention, "attention", "plan", "plan, or off for attention in full precision")
@@ -103,6 +109,19 @@ off computes what runtimes do that do not read the plan.`,
 	c.Flags().StringVar(&o.device, "device", "cpu", "of the MODELs: "+deviceNames)
 	o.cache.flags(c)
 	return c
+}
+
+// windowHelp describes --window of eval and of gate.
+const windowHelp = "tokens of a window (default 2048, or the trained context if that is less)"
+
+// checkWindows refuses what no text could have.
+func checkWindows(window, windows int) error {
+	for flag, n := range map[string]int{"--window": window, "--windows": windows} {
+		if n < 0 {
+			return &usageError{fmt.Errorf("%s: found %d, wanted a positive number, or none for the default", flag, n)}
+		}
+	}
+	return nil
 }
 
 // evaluate runs eval: the candidates are the readings of the checkpoints.
@@ -174,21 +193,21 @@ func (t textResult) all() []eval.Report {
 func printReports(w io.Writer, reports []eval.Report) {
 	first := reports[0]
 	fmt.Fprintf(w, "%s, %d windows of %d tokens\n%s\n\n", first.Text, first.Windows, first.Window, first.Protocol)
-	fmt.Fprintf(w, "%-20s %-12s %10s %8s %9s %8s %10s\n", "model", "arithmetic", "perplexity", "ratio", "KL mean", "top-1", "tokens/s")
+	fmt.Fprintf(w, "%-20s %-12s %10s %8s %9s %7s %8s %10s\n", "model", "arithmetic", "perplexity", "ratio", "KL mean", "median", "top-1", "tokens/s")
 	if first.Comparison != nil {
 		b := first.Base
 		cached := ""
 		if b.Cached {
 			cached = " (cached)"
 		}
-		fmt.Fprintf(w, "%-20s %-12s %10.4f %8s %9s %8s %10.0f%s\n", b.Model, b.Arithmetic, b.Perplexity, "1", "", "", b.TokensPerSecond, cached)
+		fmt.Fprintf(w, "%-20s %-12s %10.4f %8s %9s %7s %8s %10.0f%s\n", b.Model, b.Arithmetic, b.Perplexity, "1", "", "", "", b.TokensPerSecond, cached)
 	}
 	for _, r := range reports {
 		fmt.Fprintf(w, "%-20s %-12s %10.4f", r.Model, r.Arithmetic, r.Perplexity)
 		if c := r.Comparison; c != nil {
-			fmt.Fprintf(w, " %8.4f %9.5f %7.1f%% %10.0f\n", r.Perplexity/c.Base.Perplexity, c.KLMean, 100*c.Top1Agreement, r.TokensPerSecond)
+			fmt.Fprintf(w, " %8.4f %9.5f %7.5f %7.1f%% %10.0f\n", r.Perplexity/c.Base.Perplexity, c.KLMean, c.KLMedian, 100*c.Top1Agreement, r.TokensPerSecond)
 		} else {
-			fmt.Fprintf(w, " %8s %9s %8s %10.0f\n", "", "", "", r.TokensPerSecond)
+			fmt.Fprintf(w, " %8s %9s %7s %8s %10.0f\n", "", "", "", "", r.TokensPerSecond)
 		}
 	}
 	for i, r := range reports {

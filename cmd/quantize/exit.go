@@ -68,14 +68,14 @@ func errorCode(code int, err error) string {
 	switch {
 	case errors.As(err, &usage):
 		return "usage"
+	case code == exitGate: // whatever else went wrong
+		return "gate_failed"
 	case errors.Is(err, checkpoint.ErrOutput):
 		return "output"
 	case errors.Is(err, calibrate.ErrInvalid):
 		return "calibration"
 	}
 	switch code {
-	case exitGate:
-		return "gate_failed"
 	case exitRecipe:
 		return "recipe_invalid"
 	case exitCheckpoint:

@@ -19,7 +19,9 @@ type gateOptions struct {
 	writeBaseline string
 	base          string
 	texts         []string
+	window        int
 	windows       int
+	arithmetic    string // one reading of W4A8 checkpoints; "": the first that their configuration means
 	junit         string
 	markdown      string
 	cache         cacheOptions
@@ -44,7 +46,8 @@ func newGateCommand(e *env) *cobra.Command {
 		Short: "Fail when quantization cost more than a budget allows",
 		Long: `Evaluate the checkpoint in OUT beside MODEL on each text, as eval does, and compare
 the numbers with the budgets of a YAML file; a W4A8 checkpoint by lut, the reading
-of vLLM's kernel. A budget is exceeded beyond its limit, not at it:
+of vLLM's kernel, unless --arithmetic names another (weight-only is the second
+configuration, OUT/w4a16/config.json). A budget is exceeded beyond its limit, not at it:
 
   budgets:
   - {metric: perplexity_ratio, max: 1.02, confidence: true}
@@ -52,7 +55,8 @@ of vLLM's kernel. A budget is exceeded beyond its limit, not at it:
   - {metric: kl_mean, max_increase: 5%}
   - {metric: bytes, max: 150_000_000}
 
-Metrics: perplexity, perplexity_ratio (OUT / MODEL), kl_mean and kl_p999 (in nats),
+Metrics: perplexity, perplexity_ratio (OUT / MODEL), kl_mean, kl_median and
+kl_p999 (in nats),
 top1_agreement (0 to 1), bytes (of tensors). A budget without text holds on every
 --text; text is a file name without directories. confidence compares the bound of
 the 95 % interval over at least 10 windows.
@@ -76,19 +80,15 @@ that is missing) fails the gate too, and is told apart from one that is exceeded
 			if err != nil {
 				return err
 			}
-			if err := e.print(res, res.text); err != nil {
-				return err
-			}
-			if err := res.write(o); err != nil {
-				return err
-			}
-			return res.err()
+			return e.tell(res, o)
 		},
 	}
 	c.Flags().StringVar(&o.budget, "budget", "", "YAML file of budgets (required)")
 	c.Flags().StringVar(&o.base, "base", "", "full-precision checkpoint to compare with (required)")
-	c.Flags().StringSliceVar(&o.texts, "text", nil, "UTF-8 texts (required unless only bytes are limited)")
+	c.Flags().StringArrayVar(&o.texts, "text", nil, "UTF-8 text `FILE` (required unless only bytes are limited; may be repeated)")
+	c.Flags().IntVar(&o.window, "window", 0, windowHelp)
 	c.Flags().IntVar(&o.windows, "windows", 0, "the first so many windows of each text (default all)")
+	c.Flags().StringVar(&o.arithmetic, "arithmetic", "", "the reading of W4A8 checkpoints: lut, exact or weight-only (default lut)")
 	c.Flags().StringVar(&o.baseline, "baseline", "", "JSON file that max_increase and max_decrease are measured from")
 	c.Flags().StringVar(&o.writeBaseline, "write-baseline", "", "write what was measured of OUT to this file, for --baseline")
 	c.Flags().StringVar(&o.junit, "junit", "", "also write the verdicts as JUnit XML to this file")
@@ -108,14 +108,12 @@ func (e *env) gate(ctx context.Context, dirs []string, o gateOptions) (*gateResu
 	if err != nil {
 		return nil, err
 	}
-	measured := make([]eval.Measured, len(dirs))
-	for i, dir := range dirs {
-		l, err := load(dir)
-		if err != nil {
-			return nil, err
-		}
-		measured[i] = eval.Measured{Model: names[i], Bytes: l.tensorBytes()}
-		l.close()
+	if err := writable(o.outputs()...); err != nil {
+		return nil, err
+	}
+	measured, err := o.sizes(dirs, names)
+	if err != nil {
+		return nil, err
 	}
 	res := &gateResult{Model: measured[0].Model}
 	if o.writeBaseline == "" { // a baseline has them all
@@ -151,6 +149,12 @@ func (e *env) gate(ctx context.Context, dirs []string, o gateOptions) (*gateResu
 func (o gateOptions) load(models int) (*recipe.Gate, *recipe.Baseline, error) {
 	if o.budget == "" || o.base == "" {
 		return nil, nil, &usageError{errors.New("gate: found no --budget or no --base, wanted --budget FILE and --base MODEL")}
+	}
+	if err := checkWindows(o.window, o.windows); err != nil {
+		return nil, nil, err
+	}
+	if _, ok := arithmetics[o.arithmetic]; !ok && o.arithmetic != "" {
+		return nil, nil, unknownReading(o.arithmetic)
 	}
 	g, err := recipe.LoadGate(o.budget)
 	if err != nil {
@@ -190,64 +194,4 @@ func (o gateOptions) checkBase(baseline *recipe.Baseline) error {
 		return err
 	}
 	return eval.CheckBaseline(o.baseline, baseline, filepath.Base(filepath.Clean(o.base)), sum, nil)
-}
-
-// limited says that a budget reads the text: others need not be evaluated.
-func limited(budgets []recipe.Budget, text string) bool {
-	return slices.ContainsFunc(budgets, func(b recipe.Budget) bool {
-		return b.Metric != recipe.Bytes && (b.Text == "" || b.Text == text)
-	})
-}
-
-// measure evaluates the checkpoints by their first reading, in one pass, and
-// gives their reports to measured. It returns the baseline to write, if one is.
-func (e *env) measure(ctx context.Context, dirs []string, o gateOptions, budgets []recipe.Budget, baseline *recipe.Baseline, measured []eval.Measured) ([]byte, error) {
-	m, err := e.measurement(dirs, evalOptions{texts: o.texts, base: o.base, windows: o.windows, cache: o.cache})
-	if err != nil {
-		return nil, err
-	}
-	defer m.close()
-	m.onlyFirst()
-	protocols, err := m.protocols()
-	if err != nil {
-		return nil, err
-	}
-	if baseline != nil || o.writeBaseline != "" {
-		if err := m.identify(); err != nil {
-			return nil, err
-		}
-	}
-	if baseline != nil {
-		if err := eval.CheckBaseline(o.baseline, baseline, m.base.Name, m.baseSum, protocols); err != nil {
-			return nil, err
-		}
-		if err := eval.CheckReading(o.baseline, baseline, m.candidates); err != nil {
-			return nil, err
-		}
-	}
-	readsKL := func(b recipe.Budget) bool { return b.Metric == recipe.KLMean || b.Metric == recipe.KLP999 }
-	reports, err := m.run(ctx, o.writeBaseline == "" && !slices.ContainsFunc(budgets, readsKL))
-	if err != nil {
-		return nil, err
-	}
-	for _, ofText := range reports {
-		for i, r := range ofText {
-			measured[i].Reports = append(measured[i].Reports, r)
-		}
-	}
-	if o.writeBaseline == "" {
-		return nil, nil
-	}
-	return eval.NewBaseline(measured[0], m.baseSum, protocols).Encode()
-}
-
-// speed is how fast the checkpoints ran, in tokens per second.
-func speed(measured []eval.Measured) float64 {
-	tokens, seconds := int64(0), 0.0
-	for _, m := range measured {
-		for _, r := range m.Reports {
-			tokens, seconds = tokens+r.Tokens, seconds+r.Seconds
-		}
-	}
-	return float64(tokens) / max(seconds, 1e-9)
 }

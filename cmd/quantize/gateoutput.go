@@ -5,9 +5,7 @@ import (
 	"fmt"
 	"io"
 
-	"quantize/checkpoint"
 	"quantize/eval"
-	"quantize/internal/atomicfile"
 )
 
 // text prints the table of verdicts.
@@ -18,6 +16,13 @@ func (r *gateResult) text(w io.Writer) {
 	}
 }
 
+// tell writes the files and prints the verdicts: what one of these cannot take keeps the
+// others from nothing, and a gate that fails is told as one.
+func (e *env) tell(r *gateResult, o gateOptions) error {
+	written := r.write(o)
+	return errors.Join(r.err(), written, e.print(r, r.text))
+}
+
 // err is the failure of a gate that does not pass.
 func (r *gateResult) err() error {
 	if r.OK {
@@ -26,7 +31,11 @@ func (r *gateResult) err() error {
 	return fmt.Errorf("%w: %s", errGate, eval.GateSummary(r.Budgets))
 }
 
-// write makes the baseline and the reports for CI, of a gate that failed too.
+// outputs are the files that the user wants, "" for one that is not wanted.
+func (o gateOptions) outputs() []string { return []string{o.writeBaseline, o.junit, o.markdown} }
+
+// write makes the baseline and the reports for CI, of a gate that failed too: each one
+// that can be written.
 func (r *gateResult) write(o gateOptions) error {
 	models := r.Model
 	for i, v := range r.Budgets {
@@ -34,27 +43,14 @@ func (r *gateResult) write(o gateOptions) error {
 			models += ", " + v.Model
 		}
 	}
-	for _, f := range []struct {
-		path string
-		data []byte
-	}{
-		{r.Baseline, r.baseline},
-		{o.junit, eval.GateJUnit(r.Budgets)},
-		{o.markdown, []byte(eval.GateMarkdown(models, r.Budgets))},
-	} {
-		if f.path == "" {
-			continue
-		}
-		if err := writeOutput(f.path, f.data); err != nil {
-			return err
-		}
+	if o.arithmetic != "" {
+		models += " by " + r.Arithmetic // beside the comment on the other reading
 	}
-	return nil
-}
-
-func writeOutput(path string, data []byte) error {
-	if err := atomicfile.Write(path, data); err != nil {
-		return errors.Join(checkpoint.ErrOutput, err)
+	baseline := writeOutput(r.Baseline, r.baseline)
+	if baseline != nil {
+		r.Baseline = "" // it is the file written
 	}
-	return nil
+	return errors.Join(baseline,
+		writeOutput(o.junit, eval.GateJUnit(r.Budgets)),
+		writeOutput(o.markdown, []byte(eval.GateMarkdown(models, r.Budgets))))
 }

@@ -80,6 +80,9 @@ shown too, and judged by --budget.`,
 			case o.text != "" && o.base == "":
 				return &usageError{errors.New("inspect: found --text without --base, wanted the checkpoint to compare with")}
 			}
+			if err := writable(o.html); err != nil {
+				return err
+			}
 			res, err := inspect(args[0])
 			if err != nil {
 				return err

@@ -2,9 +2,12 @@ package main
 
 import (
 	"crypto/sha256"
+	"errors"
 	"fmt"
+	"path/filepath"
 
 	"quantize/checkpoint"
+	"quantize/internal/fault"
 	"quantize/kernels"
 	"quantize/kernels/cpu"
 	"quantize/model"
@@ -126,6 +129,16 @@ func (l *loaded) runtime(sidecar *packer.Sidecar) (model.Runtime, error) {
 // fold applies transforms to the weights of the checkpoint.
 func (l *loaded) fold(transforms []model.Transform) (*model.Folded, error) {
 	return model.Fold(l.config, model.FromCheckpoint(l.reader, l.compute), l.compute, transforms...)
+}
+
+// unchanged is that of the reader, whose error names a file without its directory.
+func (l *loaded) unchanged() error {
+	err := l.reader.Unchanged()
+	var changed *fault.Error
+	if errors.As(err, &changed) {
+		changed.Where = filepath.Join(l.reader.Dir(), changed.Where)
+	}
+	return err
 }
 
 // close ends the reading; nothing was written, so its error says nothing.

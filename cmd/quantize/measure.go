@@ -37,6 +37,11 @@ func (e *env) measurement(dirs []string, o evalOptions) (_ *measurement, err err
 			m.close()
 		}
 	}()
+	if o.base != "" {
+		if m.options.Cache, err = o.cache.open(e); err != nil {
+			return nil, err
+		}
+	}
 	if m.card, m.closeCard, err = device(o.device, e.err); err != nil {
 		return nil, err
 	}
@@ -67,13 +72,16 @@ func (e *env) measurement(dirs []string, o evalOptions) (_ *measurement, err err
 	if err != nil {
 		return nil, err
 	}
+	if err := fullPrecision(b); err != nil {
+		return nil, err
+	}
 	base, err := b.candidates(o.base, nil)
 	if err != nil {
 		return nil, err
 	}
 	m.base = &base[0]
-	if m.options.Cache, err = o.cache.open(e); err != nil || m.options.Cache == nil {
-		return m, err
+	if m.options.Cache == nil {
+		return m, nil
 	}
 	if err := m.identify(); err != nil {
 		return nil, err
@@ -161,6 +169,13 @@ var arithmetics = map[string]packer.Arithmetic{
 // runtime's that most users deploy.
 var readings = map[string][]string{"bf16": {"bf16"}, "fp8": {"fp8"}, "w4a16": {"weight-only"}, "w4a8": {"lut", "exact"}}
 
+// chosen are the readings of a W4A8 checkpoint that --arithmetic may name.
+var chosen = []string{"lut", "exact", "weight-only"}
+
+func unknownReading(name string) error {
+	return &usageError{fmt.Errorf("--arithmetic: found %q, wanted lut, exact or weight-only", name)}
+}
+
 // candidates are the readings of the checkpoint that are evaluated; wanted
 // names them, none takes those its config.json means.
 func (l *loaded) candidates(dir string, wanted []string) ([]eval.Candidate, error) {
@@ -179,8 +194,8 @@ func (l *loaded) candidates(dir string, wanted []string) ([]eval.Candidate, erro
 	var out []eval.Candidate
 	for _, name := range names {
 		a, ok := arithmetics[name]
-		if !ok {
-			return nil, &usageError{fmt.Errorf("--arithmetic: found %q, wanted lut, exact or weight-only", name)}
+		if !ok || scheme == "w4a8" && !slices.Contains(chosen, name) {
+			return nil, unknownReading(name)
 		}
 		m, err := l.model(a)
 		if err != nil {
@@ -190,7 +205,7 @@ func (l *loaded) candidates(dir string, wanted []string) ([]eval.Candidate, erro
 		if planned := l.attention != "" && l.attention != "off"; l.card != nil && (planned || a != packer.WeightOnly) {
 			on = "cuda"
 		}
-		out = append(out, eval.Candidate{Model: m, Name: filepath.Base(filepath.Clean(dir)), Arithmetic: name, Device: on, Attention: l.attention, HeadID: head})
+		out = append(out, eval.Candidate{Model: m, Name: filepath.Base(filepath.Clean(dir)), Arithmetic: name, Device: on, Attention: l.attention, HeadID: head, Unchanged: l.unchanged})
 	}
 	return out, nil
 }

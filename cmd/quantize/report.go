@@ -142,8 +142,13 @@ func sameShape(l, base *loaded) error {
 			Wanted: fmt.Sprintf("%s, %d layers, hidden size %d: what %s was made from", a.Arch.Name, a.Layers, a.Hidden, l.reader.Dir()),
 		}
 	}
-	if base.quant != nil {
-		return &fault.Error{Err: eval.ErrInput, Where: base.reader.Dir(), Found: "a quantized checkpoint", Wanted: "the one of full precision that " + l.reader.Dir() + " was made from"}
+	return fullPrecision(base)
+}
+
+// fullPrecision demands that of a base: against another, what quantization cost looks small.
+func fullPrecision(base *loaded) error {
+	if base.quant == nil {
+		return nil
 	}
-	return nil
+	return &fault.Error{Err: eval.ErrInput, Where: base.reader.Dir(), Found: "a quantized checkpoint", Wanted: "the one of full precision that it was made from", Hint: "name that one as --base"}
 }

@@ -31,6 +31,9 @@ type results struct {
 // largestResults bounds what is parsed; ten thousand windows take 200 kB.
 const largestResults = 64 << 20
 
+// ResultsFile is where [SaveResults] keeps those of the checkpoint in dir.
+func ResultsFile(dir string) string { return filepath.Join(dir, filepath.FromSlash(ResultsPath)) }
+
 // SaveResults keeps results beside the manifest of the checkpoint in dir. One
 // without a manifest is [eval.ErrInput].
 func SaveResults(dir string, readings []eval.Report) error {
@@ -45,7 +48,7 @@ func SaveResults(dir string, readings []eval.Report) error {
 	if err != nil {
 		return fmt.Errorf("results: %w", err) // a number that is not finite
 	}
-	if err := atomicfile.Write(filepath.Join(dir, filepath.FromSlash(ResultsPath)), append(data, '\n')); err != nil {
+	if err := atomicfile.Write(ResultsFile(dir), append(data, '\n')); err != nil {
 		return errors.Join(checkpoint.ErrOutput, err)
 	}
 	return nil
@@ -54,7 +57,7 @@ func SaveResults(dir string, readings []eval.Report) error {
 // ReadResults reads what [SaveResults] kept; none where there is no file. A damaged
 // file and results of other bytes are [packer.ErrInvalid].
 func ReadResults(dir string) ([]eval.Report, error) {
-	path := filepath.Join(dir, filepath.FromSlash(ResultsPath))
+	path := ResultsFile(dir)
 	bad := func(found, wanted string) error {
 		return &fault.Error{Err: packer.ErrInvalid, Where: path, Found: found, Wanted: wanted, Hint: "measure again: quantize eval --save"}
 	}
