@@ -106,7 +106,7 @@ func (e *env) demoIn(ctx context.Context, dir string) (*demoResult, error) {
 		}
 	}
 	var err error
-	if res.Verify, err = packer.Verify(res.Output); err != nil {
+	if res.Verify, err = packer.Verify(ctx, res.Output); err != nil {
 		return nil, err
 	}
 	if err := res.evaluate(ctx, e, plain, evalOptions{texts: []string{text}, base: base, windows: demoWindows, cache: cacheOptions{off: true}}); err != nil {

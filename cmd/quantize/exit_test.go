@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -129,6 +131,32 @@ func TestInterruptedRunLeavesNothing(t *testing.T) {
 	}
 	if after := names(t, dir); !slices.Equal(before, after) {
 		t.Errorf("found %v, want %v", after, before)
+	}
+}
+
+// What only reads ends as well.
+func TestInterruptedReaders(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	base, out, gptq := filepath.Join(dir, "m"), filepath.Join(dir, "out"), filepath.Join(dir, "gptq")
+	writeTiny(t, base, 1)
+	for _, args := range [][]string{{"run", base, "-o", out, "--scheme", "W4A16"}, {"convert", out, "--to", "gptq", "-o", gptq}} {
+		var errOut bytes.Buffer
+		if code := run(t.Context(), args, io.Discard, &errOut); code != 0 {
+			t.Fatalf("%v: exit %d: %s", args, code, errOut.String())
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	page := filepath.Join(dir, "page.html")
+	for _, args := range [][]string{{"verify", out}, {"verify", out, "--base", base}, {"verify", gptq}, {"inspect", base}, {"inspect", out, "--html", page}} {
+		var stdout, errOut bytes.Buffer
+		if code := run(ctx, args, &stdout, &errOut); code != exitInterrupted || stdout.Len() > 0 {
+			t.Errorf("%v: exit %d: %s%s", args, code, stdout.String(), errOut.String())
+		}
+	}
+	if _, err := os.Stat(page); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a page of an interrupted command: %v", err)
 	}
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -80,7 +81,7 @@ shown too, and judged by --budget.`,
 			case o.text != "" && o.base == "":
 				return &usageError{errors.New("inspect: found --text without --base, wanted the checkpoint to compare with")}
 			}
-			res, err := inspect(args[0])
+			res, err := inspect(c.Context(), args[0])
 			if err != nil {
 				return err
 			}
@@ -101,7 +102,7 @@ shown too, and judged by --budget.`,
 	return c
 }
 
-func inspect(path string) (*inspection, error) {
+func inspect(ctx context.Context, path string) (*inspection, error) {
 	l, err := load(path)
 	if err != nil {
 		return nil, err
@@ -122,7 +123,7 @@ func inspect(path string) (*inspection, error) {
 		res.Quantization = string(l.quant.Format)
 		return res, res.addManifest()
 	}
-	res.Outliers, err = outliers(l.reader, l.linears())
+	res.Outliers, err = outliers(ctx, l.reader, l.linears())
 	return res, err
 }
 
@@ -145,9 +146,12 @@ func (r *inspection) addManifest() error {
 // outlierCount is how many channels are shown at most.
 const outlierCount = 20
 
-func outliers(r *checkpoint.Reader, linears []string) ([]outlier, error) {
+func outliers(ctx context.Context, r *checkpoint.Reader, linears []string) ([]outlier, error) {
 	found := []outlier{}
 	for _, module := range linears {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
 		name := module + ".weight"
 		w, err := r.Matrix(name)
 		if err != nil {

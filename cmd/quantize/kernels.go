@@ -109,8 +109,8 @@ integers are exact and others within their bounds of float64, and that every
 launch gives the same bits. With OUT, a quantized checkpoint, also that its INT4
 weights multiply as their stored codes say, in both arithmetics.`,
 		Args: cobra.MaximumNArgs(1),
-		RunE: func(_ *cobra.Command, args []string) error {
-			v, err := verifyGPU(strings.Join(args, ""))
+		RunE: func(c *cobra.Command, args []string) error {
+			v, err := verifyGPU(c.Context(), strings.Join(args, ""))
 			if err != nil {
 				return err
 			}
@@ -160,13 +160,13 @@ the time that reading the weight takes at the card's measured bandwidth (read)
 and the same launches without early starts (serial); kernels/cuda/device.sh times
 cuBLAS and vLLM in the same run.`,
 		Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
+		RunE: func(c *cobra.Command, _ []string) error {
 			for _, m := range tokens {
 				if m < 1 {
 					return &usageError{errors.New("--tokens: found a number below 1")}
 				}
 			}
-			all, err := benchGPU(tokens)
+			all, err := benchGPU(c.Context(), tokens)
 			if err != nil {
 				return err
 			}

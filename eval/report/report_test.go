@@ -58,7 +58,7 @@ func full(t testing.TB) *Report {
 		t.Fatal(err)
 	}
 	gate := []eval.Verdict{{Text: "a.txt", Value: 1.02, Side: "max", Limit: 1.1, Margin: 0.08, OK: true, Status: eval.Pass}}
-	r, err := Build(Input{Reader: out, Base: base, Observed: observed(2), Gate: gate})
+	r, err := Build(t.Context(), Input{Reader: out, Base: base, Observed: observed(2), Gate: gate})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -300,7 +300,7 @@ func TestNothingToShow(t *testing.T) {
 func TestFP8(t *testing.T) {
 	t.Parallel()
 	_, out := pair(t, packer.FP8, nil)
-	r, err := Build(Input{Reader: out})
+	r, err := Build(t.Context(), Input{Reader: out})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -313,7 +313,7 @@ func TestFP8(t *testing.T) {
 func TestBuildRefuses(t *testing.T) {
 	t.Parallel()
 	base, out := pair(t, packer.W4A8, nil)
-	if _, err := Build(Input{Reader: base}); !isInvalid(err) {
+	if _, err := Build(t.Context(), Input{Reader: base}); !isInvalid(err) {
 		t.Errorf("full precision: %v", err)
 	}
 	if err := SaveResults(base.Dir(), nil); err == nil {
@@ -326,7 +326,7 @@ func TestBuildRefuses(t *testing.T) {
 		if err := os.WriteFile(path, []byte(data), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := Build(Input{Reader: out}); !isInvalid(err) {
+		if _, err := Build(t.Context(), Input{Reader: out}); !isInvalid(err) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
