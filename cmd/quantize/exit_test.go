@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"quantize/calibrate"
@@ -131,6 +132,25 @@ func TestInterruptedRunLeavesNothing(t *testing.T) {
 	}
 	if after := names(t, dir); !slices.Equal(before, after) {
 		t.Errorf("found %v, want %v", after, before)
+	}
+}
+
+// fullWriter is a full disk behind stdout.
+type fullWriter struct{}
+
+func (fullWriter) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
+
+// A result that does not arrive is a failure in either form.
+func TestResultNotWritten(t *testing.T) {
+	t.Parallel()
+	for _, args := range [][]string{{"version"}, {"recipe", "list"}, {"recipe", "show", "rtn"}, {"recipe", "schema"}, {"kernels", "list"}} {
+		for _, form := range []string{"text", "json"} {
+			var errOut bytes.Buffer
+			code := run(t.Context(), append(args, "--output", form), fullWriter{}, &errOut)
+			if code != exitFailed || !strings.Contains(errOut.String(), "standard output") || !strings.Contains(errOut.String(), "no space left") {
+				t.Errorf("%v as %s: exit %d: %s", args, form, code, errOut.String())
+			}
+		}
 	}
 }
 

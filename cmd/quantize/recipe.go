@@ -33,8 +33,7 @@ func newRecipeCommand(e *env) *cobra.Command {
 		Short: "Print the JSON schema of a recipe file, for editors",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			_, err := e.out.Write(recipe.Schema())
-			return err
+			return e.write(recipe.Schema())
 		},
 	}, &cobra.Command{
 		Use:   "show NAME",

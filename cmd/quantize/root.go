@@ -1,12 +1,15 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 
 	"github.com/spf13/cobra"
+
+	"quantize/internal/fault"
 )
 
 // env is what every command shares: where it writes, and in which form.
@@ -67,14 +70,30 @@ func newRootCommand(e *env) *cobra.Command {
 // usageError is a command line that cannot be understood.
 type usageError struct{ error }
 
-// print writes a result: v as JSON, or what text writes.
+// print writes a result in one piece: v as JSON, or what text writes. A result that
+// did not arrive is no success, so the error of the write is the command's.
 func (e *env) print(v any, text func(w io.Writer)) error {
+	var b bytes.Buffer
 	if e.output == outputText {
-		text(e.out)
-		return nil
+		text(&b)
+	} else {
+		enc := json.NewEncoder(&b)
+		enc.SetEscapeHTML(false)
+		enc.SetIndent("", "  ")
+		if err := enc.Encode(v); err != nil {
+			return err
+		}
 	}
-	enc := json.NewEncoder(e.out)
-	enc.SetEscapeHTML(false)
-	enc.SetIndent("", "  ")
-	return enc.Encode(v)
+	return e.write(b.Bytes())
+}
+
+// write is how every result gets to stdout.
+func (e *env) write(result []byte) error {
+	if _, err := e.out.Write(result); err != nil {
+		return &fault.Error{
+			Err: err, Where: "standard output", Found: "a result that could not be written", Wanted: "a file or pipe that takes all of it",
+			Hint: "free space or name another; files that the command writes are complete",
+		}
+	}
+	return nil
 }
