@@ -88,13 +88,13 @@ func (b *builder) build(ctx context.Context) error {
 	if r.Verify, err = packer.VerifyAgainst(ctx, b.dir, b.in.Base); err != nil {
 		return err
 	}
-	r.Name, r.Recipe, r.RecipeText = name(b.dir), b.recipe.Name, m.Recipe
+	r.Name, r.Recipe, r.RecipeText = baseName(b.dir), b.recipe.Name, m.Recipe
 	r.Scheme, r.Group, r.Gate, r.Rounding = m.Scheme, m.Group, b.in.Gate, m.Rounding
 	if m.Scheme != packer.FP8 {
 		r.Grid = m.Grid.String()
 	}
 	if b.in.Base != nil {
-		r.Base = name(b.in.Base.Dir())
+		r.Base = baseName(b.in.Base.Dir())
 	}
 	b.layers()
 	b.sizes()
@@ -107,7 +107,7 @@ func (b *builder) build(ctx context.Context) error {
 	return nil
 }
 
-func name(dir string) string { return filepath.Base(filepath.Clean(dir)) }
+func baseName(dir string) string { return filepath.Base(filepath.Clean(dir)) }
 
 // layers takes the figures of the manifest.
 func (b *builder) layers() {

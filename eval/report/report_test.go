@@ -18,6 +18,7 @@ import (
 	"quantize/eval"
 	"quantize/model"
 	"quantize/packer"
+	"quantize/recipe"
 )
 
 // observed makes statistics of both models in which one channel stands out before.
@@ -357,5 +358,24 @@ func TestGateSentence(t *testing.T) {
 		if shown := strings.Contains(string(render(t, r)), "NOT COMPARABLE"); shown != strings.Contains(want, "compared") {
 			t.Errorf("%s: the table shows NOT COMPARABLE: %v", want, shown)
 		}
+	}
+}
+
+// A reader compares six digits, as gate prints them; bytes are whole, and why nothing
+// could be compared is a sentence.
+func TestBudgetDigits(t *testing.T) {
+	t.Parallel()
+	bound := eval.Number(1.0173031901110055)
+	for want, v := range map[string]eval.Verdict{
+		"1.01336 (bound 1.0173)": {Value: 1.0133603537844775, Bound: &bound},
+		"0.0252841":              {Value: 0.02528413493498779},
+		"123456789":              {Metric: recipe.Bytes, Value: 123456789},
+	} {
+		if got := compared(v); got.Text != want || !got.Number {
+			t.Errorf("found %+v, want %s", got, want)
+		}
+	}
+	if got := compared(eval.Verdict{Value: 1, Reason: "the text has 9 windows"}); got != text("the text has 9 windows") {
+		t.Errorf("found %+v", got)
 	}
 }
