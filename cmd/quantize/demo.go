@@ -51,7 +51,7 @@ DIR/base, quantize it to DIR/quantized by recipe %s, verify the result, and
 evaluate it on the first %d windows of DIR/evaluation.txt beside plain rounding
 (recipe %s, DIR/plain); its accuracy is held against DIR/gate.yaml. DIR/report.html
 shows it all. DIR/base is there to try every other command on.`, demoRecipe, demoWindows, demoPlain),
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			res, err := e.demo(c.Context(), dir)
 			if err != nil {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 
 	"github.com/spf13/cobra"
@@ -48,14 +47,16 @@ func newRootCommand(e *env) *cobra.Command {
 		Short:         "Post-training quantization of Hugging Face checkpoints, verified and measured",
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		Args:          cobra.NoArgs,
+		Args:          noArgs,
 		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
+
+		PersistentPreRunE: requiredFlags,
 	}
 	root.SetOut(e.out)
 	root.SetErr(e.err)
 	root.PersistentFlags().Var(&e.output, "output", "form of the result on stdout")
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return &usageError{fmt.Errorf("%w; see `%s --help`", err, c.CommandPath())}
+		return usageFault(c, err, "", "")
 	})
 	root.AddCommand(
 		newDemoCommand(e), newRunCommand(e), newEvalCommand(e), newGateCommand(e), newVerifyCommand(e), newConvertCommand(e), newPlanCommand(e), newTestdataCommand(e),
@@ -66,9 +67,6 @@ func newRootCommand(e *env) *cobra.Command {
 	}
 	return root
 }
-
-// usageError is a command line that cannot be understood.
-type usageError struct{ error }
 
 // print writes a result in one piece: v as JSON, or what text writes. A result that
 // did not arrive is no success, so the error of the write is the command's.

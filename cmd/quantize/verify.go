@@ -71,13 +71,3 @@ func printVerification(w io.Writer, v *packer.Verification) {
 		fmt.Fprintf(w, "%s  %-12s  %s\n", word, c.Item, c.Detail)
 	}
 }
-
-// oneArg demands exactly one argument, and says which.
-func oneArg(what string) cobra.PositionalArgs {
-	return func(c *cobra.Command, args []string) error {
-		if len(args) != 1 {
-			return &usageError{fmt.Errorf("%s: found %d arguments, wanted %s; see `%s --help`", c.CommandPath(), len(args), what, c.CommandPath())}
-		}
-		return nil
-	}
-}
