@@ -102,7 +102,7 @@ func TestFullDisk(t *testing.T) {
 func TestReadOnlyOutput(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() == 0 {
-		t.Skip("permissions do not hold root back")
+		t.Skip("permissions do not hold root back; TestReadOnlyFileSystem does")
 	}
 	dir := t.TempDir()
 	writeTiny(t, filepath.Join(dir, "m"), 1)
