@@ -46,10 +46,10 @@ tokenizer-parity: ## ids against Hugging Face tokenizers (needs npm and python3;
 
 REPORT ?= tiny
 SCREENSHOTS ?= quantize-screenshots
-report-screenshots: ## pictures of the report at 1280 and 390 pixels, light and dark, below SCREENSHOTS (needs chromium): [REPORT=report.html]
+report-screenshots: ## the report at 1280 and 390 pixels, light and dark, and on paper, below SCREENSHOTS (needs chromium and pdftotext): [REPORT=report.html]
 	mkdir -p $(SCREENSHOTS)
 	QUANTIZE_REPORT_SCREENSHOTS=$(if $(filter tiny,$(REPORT)),tiny,$(abspath $(REPORT))) \
-	  go test -count 1 -v -run Screenshots -artifacts -outputdir $(abspath $(SCREENSHOTS)) ./eval/report
+	  go test -count 1 -v -run "Screenshots|Printed" -artifacts -outputdir $(abspath $(SCREENSHOTS)) ./eval/report
 
 results: ## measure the README's table anew: make results SMOLLM2=DIR QWEN=DIR TEXT=FILE PYTHON=python3
 	testdata/results/run.sh "$(SMOLLM2)" "$(QWEN)" "$(TEXT)"

@@ -2,17 +2,14 @@ package checkpoint
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
-	"time"
 
 	"quantize/internal/atomicfile"
-	"quantize/internal/fault"
 	"quantize/internal/filelock"
 )
 
@@ -84,34 +81,18 @@ func resolve(out string) (string, error) {
 	return path, nil
 }
 
-// patience is how long a held lock is asked for again: a process that was just
-// killed has it until its memory is taken down.
-const patience = time.Second
-
 // acquire makes the directory and locks it. An owner that ends removes the
 // directory, perhaps between two of our calls.
 func (j *Journal) acquire() error {
-	for start := time.Now(); ; time.Sleep(patience / 50) {
+	return patiently(j.out, func() error {
 		err := j.makeParents(filepath.Dir(j.dir))
 		if err == nil {
 			if err = os.Mkdir(j.dir, 0o777); err == nil || errors.Is(err, fs.ErrExist) {
 				j.lock, err = filelock.Acquire(filepath.Join(j.dir, lockFile))
 			}
 		}
-		var held *filelock.HeldError
-		switch again := time.Since(start) < patience; {
-		case err == nil:
-			return nil
-		case again && (errors.As(err, &held) || errors.Is(err, fs.ErrNotExist)):
-		case errors.As(err, &held):
-			return &fault.Error{
-				Err: fmt.Errorf("%w: %w", ErrOutput, err), Where: j.out,
-				Hint: "wait for that run or end it, or name another output",
-			}
-		default:
-			return outputFault(j.out, err)
-		}
-	}
+		return err
+	})
 }
 
 func (j *Journal) makeParents(dir string) error {

@@ -204,6 +204,33 @@ func TestJournalLocksAndCleans(t *testing.T) {
 }
 
 // No journal keeps nothing; a full disk costs a warning; a broken reader is an error.
+func TestLockDirectory(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "new", "dir")
+	for range 2 { // the second time the directory is there
+		release, err := LockDirectory(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var held *filelock.HeldError
+		if _, err := LockDirectory(dir); !errors.Is(err, ErrOutput) || !errors.As(err, &held) || held.PID != os.Getpid() {
+			t.Errorf("a second lock: %v", err)
+		}
+		if err := release(); err != nil {
+			t.Error(err)
+		}
+		if left := names(t, dir); len(left) != 0 {
+			t.Errorf("%q is left", left)
+		}
+	}
+	file := filepath.Join(dir, "file")
+	if err := os.WriteFile(file, nil, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	_, err := LockDirectory(file)
+	wantFault(t, err, ErrOutput, file, "", "")
+}
+
 func TestJournalWithout(t *testing.T) {
 	t.Parallel()
 	var none *Journal

@@ -22,6 +22,7 @@ type Reader struct {
 	where  map[string]location
 	names  []string
 	other  []string
+	opened map[string]fs.FileInfo // of what is no shard, as it was then
 }
 
 type shard struct {
@@ -49,12 +50,13 @@ func Open(dir string) (_ *Reader, err error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Reader{dir: dir, root: root, where: make(map[string]location)}
+	r := &Reader{dir: dir, root: root, where: make(map[string]location), opened: make(map[string]fs.FileInfo)}
 	defer func() {
 		if err != nil {
 			_ = r.Close() // the first error says more
 		}
 	}()
+	r.remember(configFile, indexFile)
 	if r.config, err = root.readFile(configFile); err != nil {
 		return nil, err
 	}
@@ -83,6 +85,7 @@ func Open(dir string) (_ *Reader, err error) {
 	if r.other, err = root.others(); err != nil {
 		return nil, err
 	}
+	r.remember(r.other...)
 	return r, nil
 }
 

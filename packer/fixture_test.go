@@ -163,7 +163,7 @@ func snapshot(t testing.TB, dir string) map[string]string {
 
 func mustVerify(t testing.TB, dir string) *Verification {
 	t.Helper()
-	v, err := Verify(dir)
+	v, err := Verify(t.Context(), dir)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package packer
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -56,13 +57,16 @@ const (
 // can be derived from its bytes, and reports all faults, not just the first.
 // Runtimes check little of this: vLLM loads a checkpoint without one of its
 // scales and produces garbage. The error is for a directory that cannot be read
-// at all; faults of its contents are failed checks.
-func Verify(dir string) (*Verification, error) { return VerifyAgainst(dir, nil) }
+// at all, and the context's, which is asked before each tensor; faults of its
+// contents are failed checks.
+func Verify(ctx context.Context, dir string) (*Verification, error) {
+	return VerifyAgainst(ctx, dir, nil)
+}
 
 // VerifyAgainst is [Verify] with the checkpoint that dir was made from: its tensors
 // must be those that the manifest names, and where nothing but rounding was done
 // to a weight, the error that the manifest gives must be that of the bytes.
-func VerifyAgainst(dir string, source *checkpoint.Reader) (*Verification, error) {
+func VerifyAgainst(ctx context.Context, dir string, source *checkpoint.Reader) (*Verification, error) {
 	st, err := os.Stat(dir)
 	if err != nil || !st.IsDir() {
 		f := &fault.Error{Err: ErrInvalid, Where: dir, Found: "no directory", Wanted: "a quantized checkpoint"}
@@ -72,18 +76,22 @@ func VerifyAgainst(dir string, source *checkpoint.Reader) (*Verification, error)
 		return nil, f
 	}
 	v := &verifier{dir: dir, source: source}
-	v.run()
+	if err := v.run(ctx); err != nil {
+		return nil, err
+	}
 	return v.outcome(), nil
 }
 
 // VerifyFiles makes the checks of [Verify] that hold for a checkpoint in any
 // format: files, index, and hashes against the manifest.
-func VerifyFiles(r *checkpoint.Reader) *Verification {
+func VerifyFiles(ctx context.Context, r *checkpoint.Reader) (*Verification, error) {
 	v := &verifier{dir: r.Dir(), r: r}
 	v.files()
 	v.index()
-	v.hashes(v.readManifest())
-	return v.outcome()
+	if err := v.hashes(ctx, v.readManifest()); err != nil {
+		return nil, err
+	}
+	return v.outcome(), nil
 }
 
 func (v *verifier) outcome() *Verification {
@@ -115,11 +123,12 @@ type linear struct {
 	intact bool // its tensors are there, with the right dtype and shape
 }
 
-func (v *verifier) run() {
+// run makes the checks; its error is that of the context.
+func (v *verifier) run(ctx context.Context) error {
 	r, err := checkpoint.Open(v.dir)
 	if err != nil {
 		v.item(ItemStructure, "", faults(err))
-		return
+		return nil
 	}
 	defer func() { _ = r.Close() }() // it was only read
 	v.r = r
@@ -127,7 +136,7 @@ func (v *verifier) run() {
 	v.files()
 	v.index()
 	if !v.configs() {
-		return
+		return nil
 	}
 	missing := v.readManifest()
 	v.embeddings()
@@ -138,11 +147,18 @@ func (v *verifier) run() {
 	v.cache()
 	v.attention()
 	v.private()
-	v.values()
-	v.hashes(missing)
+	if err := v.values(ctx); err != nil {
+		return err
+	}
+	if err := v.hashes(ctx, missing); err != nil {
+		return err
+	}
 	v.origin()
-	v.against()
+	if err := v.against(ctx); err != nil {
+		return err
+	}
 	v.runtimes()
+	return nil
 }
 
 // item adds one check when there are no faults, else one for each fault.

@@ -76,14 +76,14 @@ func TestVerifyAgainstSource(t *testing.T) {
 		if _, err := Export(context.Background(), r, out, o); err != nil {
 			t.Fatal(err)
 		}
-		v, err := VerifyAgainst(out, r)
+		v, err := VerifyAgainst(t.Context(), out, r)
 		if err != nil || !v.OK || !says(v, ItemSource, "the errors of 14 of 14 linears are the manifest's; largest 0.") {
 			t.Errorf("%v: %v, %+v", s, err, v)
 		}
 
 		// Another model
 		src.tensors["model.layers.0.mlp.up_proj.weight"].data[0] ^= 1
-		v, err = VerifyAgainst(out, open(t, src.write(t)))
+		v, err = VerifyAgainst(t.Context(), out, open(t, src.write(t)))
 		if err != nil || v.OK || !fails(v, ItemSource, "up_proj.weight of the source") {
 			t.Errorf("%v, another source: %v, %+v", s, err, v)
 		}
@@ -98,9 +98,46 @@ func TestVerifyAgainstSource(t *testing.T) {
 		if c.files[ManifestPath], err = m.encode(); err != nil {
 			t.Fatal(err)
 		}
-		v, err = VerifyAgainst(c.write(t), r)
+		v, err = VerifyAgainst(t.Context(), c.write(t), r)
 		if err != nil || v.OK || !fails(v, ItemSource, m.Layers[3].Name+": found a squared error") {
 			t.Errorf("%v, another error: %v, %+v", s, err, v)
+		}
+	}
+}
+
+// asked is a context that is cancelled when it was asked left times.
+type asked struct {
+	context.Context
+	left int
+}
+
+func (a *asked) Err() error {
+	if a.left--; a.left < 0 {
+		return context.Canceled
+	}
+	return nil
+}
+
+// Every loop over tensors asks the context: those of values, hashes, the source's
+// hashes and the errors.
+func TestVerifyEndsBetweenTensors(t *testing.T) {
+	t.Parallel()
+	r := open(t, tiny(t, 128, 128, true).write(t))
+	out := filepath.Join(t.TempDir(), "out")
+	if _, err := Export(t.Context(), r, out, options(t, r, W4A8)); err != nil {
+		t.Fatal(err)
+	}
+	whole := &asked{t.Context(), 1 << 20}
+	if v, err := VerifyAgainst(whole, out, r); err != nil || !v.OK {
+		t.Fatal(v, err)
+	}
+	count := 1<<20 - whole.left
+	if least := 14 + len(open(t, out).Names()) + len(r.Names()) + 14; count != least {
+		t.Errorf("the context was asked %d times, want %d", count, least)
+	}
+	for left := range count {
+		if v, err := VerifyAgainst(&asked{t.Context(), left}, out, r); v != nil || !errors.Is(err, context.Canceled) {
+			t.Errorf("cancelled at %d of %d: %v, %v", left, count, v, err)
 		}
 	}
 }
@@ -181,7 +218,7 @@ func TestVerifyFindsDamagedFiles(t *testing.T) {
 			}
 		})
 	}
-	if _, err := Verify(filepath.Join(t.TempDir(), "nowhere")); !errors.Is(err, ErrInvalid) {
+	if _, err := Verify(t.Context(), filepath.Join(t.TempDir(), "nowhere")); !errors.Is(err, ErrInvalid) {
 		t.Errorf("no directory: %v", err)
 	}
 }

@@ -1,6 +1,7 @@
 package packer
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -26,14 +27,17 @@ func (v *verifier) readManifest() (bad []string) {
 }
 
 // hashes compares every tensor and every configuration file with the manifest.
-func (v *verifier) hashes(bad []string) {
+func (v *verifier) hashes(ctx context.Context, bad []string) error {
 	if v.manifest == nil {
 		v.item(ItemHashes, "", bad)
-		return
+		return nil
 	}
 	var buf []byte
 	var err error
 	for _, name := range v.r.Names() {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		want, listed := v.manifest.Tensors[name]
 		if !listed {
 			bad = append(bad, name+": found a tensor that the manifest does not list, wanted none")
@@ -61,4 +65,5 @@ func (v *verifier) hashes(bad []string) {
 		}
 	}
 	v.item(ItemHashes, fmt.Sprintf("%d tensors as written", len(v.r.Names())), bad)
+	return nil
 }

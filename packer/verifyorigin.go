@@ -1,6 +1,7 @@
 package packer
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"math"
@@ -57,14 +58,17 @@ func (v *verifier) origin() {
 const sameFigure = 0x1p-23
 
 // against compares with the source.
-func (v *verifier) against() {
+func (v *verifier) against(ctx context.Context) error {
 	if v.source == nil || v.manifest == nil {
-		return
+		return nil
 	}
 	var bad []string
 	var buf []byte
 	var err error
 	for _, name := range slices.Sorted(maps.Keys(v.manifest.Sources)) {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		if buf, err = v.source.Raw(name, buf); err != nil {
 			bad = append(bad, err.Error())
 		} else if got := sha256Hex(buf); got != v.manifest.Sources[name] {
@@ -74,19 +78,25 @@ func (v *verifier) against() {
 	detail := "hashes of the source"
 	if len(bad) == 0 {
 		var more []string
-		detail, more = v.errors()
+		if detail, more, err = v.errors(ctx); err != nil {
+			return err
+		}
 		bad = append(bad, more...)
 	}
 	v.item(ItemSource, detail, bad)
+	return nil
 }
 
 // errors computes the rounding error of every linear again. A weight that was
 // transformed before it was rounded has another energy than the source's; nothing
-// is known of its error then.
-func (v *verifier) errors() (detail string, bad []string) {
+// is known of its error then. err is that of the context.
+func (v *verifier) errors(ctx context.Context) (detail string, bad []string, err error) {
 	a := v.manifest.Grid.Arithmetic()
 	checked, worst, worstName := 0, 0.0, ""
 	for _, layer := range v.manifest.Layers {
+		if err := ctx.Err(); err != nil {
+			return "", nil, err
+		}
 		l, ok := v.quantity[layer.Name]
 		if !ok || !l.intact {
 			continue
@@ -111,7 +121,7 @@ func (v *verifier) errors() (detail string, bad []string) {
 	if checked > 0 {
 		detail += fmt.Sprintf("; largest %.4f relative, %s", worst, worstName)
 	}
-	return detail, bad
+	return detail, bad, nil
 }
 
 // rounding returns sum (w-w')^2 and sum w^2 of one linear.

@@ -1,6 +1,7 @@
 package packer
 
 import (
+	"context"
 	"encoding/binary"
 	"fmt"
 	"math"
@@ -9,12 +10,15 @@ import (
 )
 
 // values reads every quantized linear whose tensors are as they should be.
-func (v *verifier) values() {
+func (v *verifier) values(ctx context.Context) error {
 	f := valueFaults{lowest: -8}
 	if v.manifest != nil {
 		f.lowest = v.manifest.Grid.lowest()
 	}
 	for _, module := range v.order {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		l := v.quantity[module]
 		if !l.intact {
 			continue
@@ -40,6 +44,7 @@ func (v *verifier) values() {
 	if f.int4Layers > 0 {
 		v.item(ItemGrid, fmt.Sprintf("s8*chan is the stored scale in all rows, one group of each at s8 = 448; %d rows at the floor", f.floorRows), f.grid)
 	}
+	return nil
 }
 
 type valueFaults struct {

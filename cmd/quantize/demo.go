@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"quantize/checkpoint"
 	"quantize/eval"
 	"quantize/eval/report"
 	"quantize/packer"
@@ -50,7 +51,7 @@ DIR/base, quantize it to DIR/quantized by recipe %s, verify the result, and
 evaluate it on the first %d windows of DIR/evaluation.txt beside plain rounding
 (recipe %s, DIR/plain); its accuracy is held against DIR/gate.yaml. DIR/report.html
 shows it all. DIR/base is there to try every other command on.`, demoRecipe, demoWindows, demoPlain),
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			res, err := e.demo(c.Context(), dir)
 			if err != nil {
@@ -69,7 +70,21 @@ shows it all. DIR/base is there to try every other command on.`, demoRecipe, dem
 	return c
 }
 
-func (e *env) demo(ctx context.Context, dir string) (*demoResult, error) {
+// demo holds the directory from the first file to the last: another demo there would
+// replace what this one still reads.
+func (e *env) demo(ctx context.Context, dir string) (res *demoResult, err error) {
+	release, err := checkpoint.LockDirectory(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = release() }() // a lock file that stays locks nobody out
+	if res, err = e.demoIn(ctx, dir); err != nil && ctx.Err() != nil {
+		return nil, &keptError{err, dir + " is not complete, and the same command starts over"}
+	}
+	return res, err
+}
+
+func (e *env) demoIn(ctx context.Context, dir string) (*demoResult, error) {
 	start := time.Now()
 	if err := unpackDemo(dir); err != nil {
 		return nil, err
@@ -89,13 +104,13 @@ func (e *env) demo(ctx context.Context, dir string) (*demoResult, error) {
 		if err := removeOurs(v.out); err != nil {
 			return nil, err
 		}
-		res.runResult, err = e.quantize(ctx, job{model: base, out: v.out, recipe: r, calib: []string{filepath.Join(dir, "calibration.txt")}, fresh: true})
+		res.runResult, err = e.quantize(ctx, job{model: base, out: v.out, recipe: r, calib: []string{filepath.Join(dir, "calibration.txt")}, fresh: true, once: true})
 		if err != nil {
 			return nil, err
 		}
 	}
 	var err error
-	if res.Verify, err = packer.Verify(res.Output); err != nil {
+	if res.Verify, err = packer.Verify(ctx, res.Output); err != nil {
 		return nil, err
 	}
 	if err := res.evaluate(ctx, e, plain, evalOptions{texts: []string{text}, base: base, windows: demoWindows, cache: cacheOptions{off: true}}); err != nil {

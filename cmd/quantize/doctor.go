@@ -34,7 +34,7 @@ func newDoctorCommand(e *env) *cobra.Command {
 		Short: "Say what this machine can do",
 		Long: `Say what this machine can do: processor, memory, the instruction set in use
 (QUANTIZE_CPU forces one), and the speed of the FP32 matrix product.`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(*cobra.Command, []string) error {
 			isa, err := cpu.FromEnv()
 			if err != nil {

@@ -46,9 +46,12 @@ var errGate = errors.New("accuracy gate failed")
 
 // exitCode maps an error to the exit code that scripts branch on.
 func exitCode(ctx context.Context, err error) int {
+	var usage *usageError
 	switch {
 	case ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, ctx.Err())):
 		return exitInterrupted
+	case errors.As(err, &usage): // whatever it is that the line asks for
+		return exitFailed
 	case errors.Is(err, errGate):
 		return exitGate
 	case errors.Is(err, recipe.ErrInvalid), errors.Is(err, recipe.ErrGate), errors.Is(err, packer.ErrOption):

@@ -6,11 +6,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"quantize/calibrate"
@@ -129,6 +132,51 @@ func TestInterruptedRunLeavesNothing(t *testing.T) {
 	}
 	if after := names(t, dir); !slices.Equal(before, after) {
 		t.Errorf("found %v, want %v", after, before)
+	}
+}
+
+// fullWriter is a full disk behind stdout.
+type fullWriter struct{}
+
+func (fullWriter) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
+
+// A result that does not arrive is a failure in either form.
+func TestResultNotWritten(t *testing.T) {
+	t.Parallel()
+	for _, args := range [][]string{{"version"}, {"recipe", "list"}, {"recipe", "show", "rtn"}, {"recipe", "schema"}, {"kernels", "list"}} {
+		for _, form := range []string{"text", "json"} {
+			var errOut bytes.Buffer
+			code := run(t.Context(), append(args, "--output", form), fullWriter{}, &errOut)
+			if code != exitFailed || !strings.Contains(errOut.String(), "standard output") || !strings.Contains(errOut.String(), "no space left") {
+				t.Errorf("%v as %s: exit %d: %s", args, form, code, errOut.String())
+			}
+		}
+	}
+}
+
+// What only reads ends as well.
+func TestInterruptedReaders(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	base, out, gptq := filepath.Join(dir, "m"), filepath.Join(dir, "out"), filepath.Join(dir, "gptq")
+	writeTiny(t, base, 1)
+	for _, args := range [][]string{{"run", base, "-o", out, "--scheme", "W4A16"}, {"convert", out, "--to", "gptq", "-o", gptq}} {
+		var errOut bytes.Buffer
+		if code := run(t.Context(), args, io.Discard, &errOut); code != 0 {
+			t.Fatalf("%v: exit %d: %s", args, code, errOut.String())
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	page := filepath.Join(dir, "page.html")
+	for _, args := range [][]string{{"verify", out}, {"verify", out, "--base", base}, {"verify", gptq}, {"inspect", base}, {"inspect", out, "--html", page}} {
+		var stdout, errOut bytes.Buffer
+		if code := run(ctx, args, &stdout, &errOut); code != exitInterrupted || stdout.Len() > 0 {
+			t.Errorf("%v: exit %d: %s%s", args, code, stdout.String(), errOut.String())
+		}
+	}
+	if _, err := os.Stat(page); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a page of an interrupted command: %v", err)
 	}
 }
 

@@ -64,7 +64,7 @@ func TestGolden(t *testing.T) {
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("first 16 digits of sha256, -golden +now:\n%s", diff)
 			}
-			v, err := packer.Verify(out)
+			v, err := packer.Verify(t.Context(), out)
 			if err != nil || !v.OK {
 				t.Errorf("verify: %+v, %v", v, err)
 			}

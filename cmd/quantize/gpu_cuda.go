@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"slices"
 
@@ -44,13 +45,16 @@ func openCard() (card, func() error, error) {
 
 // verifyGPU runs every check, and those of the weights of the checkpoint in dir
 // unless that is empty.
-func verifyGPU(dir string) (*kernelChecks, error) {
+func verifyGPU(ctx context.Context, dir string) (*kernelChecks, error) {
 	d, err := cuda.Open(0)
 	if err != nil {
 		return nil, err
 	}
 	v := &kernelChecks{OK: true, Device: d.Properties().Name}
 	for _, c := range cuda.Checks() {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
 		check := kernelCheck{Item: c.Name, OK: true}
 		if err := d.Run(c.Run); err != nil {
 			check.OK, check.Detail, v.OK = false, err.Error(), false
@@ -58,7 +62,7 @@ func verifyGPU(dir string) (*kernelChecks, error) {
 		v.Checks = append(v.Checks, check)
 	}
 	if dir != "" {
-		checks, err := verifyWeights(d, dir)
+		checks, err := verifyWeights(ctx, d, dir)
 		if err != nil {
 			return nil, err
 		}
@@ -71,7 +75,7 @@ func verifyGPU(dir string) (*kernelChecks, error) {
 
 // verifyWeights multiplies the INT4 weights of the checkpoint in dir; one check
 // for each arithmetic.
-func verifyWeights(d *cuda.Device, dir string) ([]kernelCheck, error) {
+func verifyWeights(ctx context.Context, d *cuda.Device, dir string) ([]kernelCheck, error) {
 	l, err := load(dir)
 	if err != nil {
 		return nil, err
@@ -83,6 +87,9 @@ func verifyWeights(d *cuda.Device, dir string) ([]kernelCheck, error) {
 		check := kernelCheck{Item: fmt.Sprintf("weights of %s, %s products", dir, name), OK: true}
 		count, worst := 0, 0.0
 		for _, module := range l.linears() {
+			if err := ctx.Err(); err != nil {
+				return nil, err
+			}
 			weight, err := packer.ReadWeight(l.reader, module, l.quant)
 			if err != nil {
 				return nil, err
@@ -110,7 +117,7 @@ func verifyWeights(d *cuda.Device, dir string) ([]kernelCheck, error) {
 	return checks, nil
 }
 
-func benchGPU(tokens []int) ([]kernelTiming, error) {
+func benchGPU(ctx context.Context, tokens []int) ([]kernelTiming, error) {
 	d, err := cuda.Open(0)
 	if err != nil {
 		return nil, err
@@ -127,6 +134,9 @@ func benchGPU(tokens []int) ([]kernelTiming, error) {
 				return err
 			}
 			for _, m := range tokens {
+				if err := ctx.Err(); err != nil {
+					return err
+				}
 				t, err := b.Time(m, cuda.Dispatch(m, shape[0], shape[1], packer.Exact), bandwidth)
 				if err != nil {
 					return err

@@ -3,6 +3,8 @@
 package main
 
 import (
+	"context"
+
 	"quantize/internal/fault"
 	"quantize/kernels"
 )
@@ -11,9 +13,9 @@ const gpuBuild = false
 
 func describeGPU() string { return "not in this build" }
 
-func verifyGPU(string) (*kernelChecks, error) { return nil, noGPU() }
+func verifyGPU(context.Context, string) (*kernelChecks, error) { return nil, noGPU() }
 
-func benchGPU([]int) ([]kernelTiming, error) { return nil, noGPU() }
+func benchGPU(context.Context, []int) ([]kernelTiming, error) { return nil, noGPU() }
 
 func openCard() (card, func() error, error) { return nil, nil, noGPU() }
 

@@ -69,7 +69,7 @@ func export(t *testing.T, dir string, r *recipe.Recipe) *packer.Manifest {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if v, err := packer.Verify(out); err != nil || !v.OK {
+	if v, err := packer.Verify(t.Context(), out); err != nil || !v.OK {
 		t.Errorf("verify: %v, %+v", err, slices.DeleteFunc(v.Checks, func(c packer.Check) bool { return c.OK }))
 	}
 	return m

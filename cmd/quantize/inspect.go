@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -83,7 +84,7 @@ shown too, and judged by --budget.`,
 			if err := writable(o.html); err != nil {
 				return err
 			}
-			res, err := inspect(args[0])
+			res, err := inspect(c.Context(), args[0])
 			if err != nil {
 				return err
 			}
@@ -104,7 +105,7 @@ shown too, and judged by --budget.`,
 	return c
 }
 
-func inspect(path string) (*inspection, error) {
+func inspect(ctx context.Context, path string) (*inspection, error) {
 	l, err := load(path)
 	if err != nil {
 		return nil, err
@@ -125,7 +126,7 @@ func inspect(path string) (*inspection, error) {
 		res.Quantization = string(l.quant.Format)
 		return res, res.addManifest()
 	}
-	res.Outliers, err = outliers(l.reader, l.linears())
+	res.Outliers, err = outliers(ctx, l.reader, l.linears())
 	return res, err
 }
 
@@ -148,9 +149,12 @@ func (r *inspection) addManifest() error {
 // outlierCount is how many channels are shown at most.
 const outlierCount = 20
 
-func outliers(r *checkpoint.Reader, linears []string) ([]outlier, error) {
+func outliers(ctx context.Context, r *checkpoint.Reader, linears []string) ([]outlier, error) {
 	found := []outlier{}
 	for _, module := range linears {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
 		name := module + ".weight"
 		w, err := r.Matrix(name)
 		if err != nil {

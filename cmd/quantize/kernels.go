@@ -21,7 +21,7 @@ func newKernelsCommand(e *env) *cobra.Command {
 		Short: "The bundled kernels: list, verify, time",
 		Long: `List the kernels that this program holds, check the GPU kernels on this
 machine's card, or time them. verify and bench need a build with the GPU backend.`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	c.AddCommand(newKernelsListCommand(e), newKernelsVerifyCommand(e), newKernelsBenchCommand(e))
@@ -47,7 +47,7 @@ func newKernelsListCommand(e *env) *cobra.Command {
 		Long: `List the kernels of this program: the CPU's instruction sets, the GPU kernels
 with their registers and tiles, and the table that chooses a GPU kernel by the
 tokens M, output features N and input features K of a product.`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(*cobra.Command, []string) error {
 			m := cuda.BuiltKernels()
 			l := &kernelList{CUDA: gpuBuild, Toolkit: m.Toolkit, Dispatch: cuda.Table()}
@@ -108,9 +108,9 @@ that packing and rounding give the bytes of their plain twins, that products of
 integers are exact and others within their bounds of float64, and that every
 launch gives the same bits. With OUT, a quantized checkpoint, also that its INT4
 weights multiply as their stored codes say, in both arithmetics.`,
-		Args: cobra.MaximumNArgs(1),
-		RunE: func(_ *cobra.Command, args []string) error {
-			v, err := verifyGPU(strings.Join(args, ""))
+		Args: atMostOneArg("OUT, a quantized checkpoint"),
+		RunE: func(c *cobra.Command, args []string) error {
+			v, err := verifyGPU(c.Context(), strings.Join(args, ""))
 			if err != nil {
 				return err
 			}
@@ -159,14 +159,14 @@ graphs, weights rotated so that they come from memory, random data. Baselines ar
 the time that reading the weight takes at the card's measured bandwidth (read)
 and the same launches without early starts (serial); kernels/cuda/device.sh times
 cuBLAS and vLLM in the same run.`,
-		Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
+		Args: noArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
 			for _, m := range tokens {
 				if m < 1 {
 					return &usageError{errors.New("--tokens: found a number below 1")}
 				}
 			}
-			all, err := benchGPU(tokens)
+			all, err := benchGPU(c.Context(), tokens)
 			if err != nil {
 				return err
 			}

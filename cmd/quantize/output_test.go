@@ -64,6 +64,25 @@ func TestLockedOutput(t *testing.T) {
 	nothing(t, dir, "m", "out")
 }
 
+// A second demo in a directory would replace what the first one reads.
+func TestLockedDemo(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "demo")
+	release, err := checkpoint.LockDirectory(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := failing(t, programCommand(t, "demo", "-o", dir), exitFailed)
+	if f.Code != "output" || !strings.Contains(f.Message, fmt.Sprintf("in use by process %d", os.Getpid())) || f.Where != dir || f.Hint == "" {
+		t.Errorf("a locked demo: %+v", f)
+	}
+	nothing(t, dir, ".lock")
+	if err := release(); err != nil {
+		t.Fatal(err)
+	}
+	nothing(t, dir)
+}
+
 // A limit on the size of files stands for a full disk: the space of the output is
 // reserved first, so the run ends before its work and leaves nothing.
 func TestFullDisk(t *testing.T) {
@@ -83,7 +102,7 @@ func TestFullDisk(t *testing.T) {
 func TestReadOnlyOutput(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() == 0 {
-		t.Skip("permissions do not hold root back")
+		t.Skip("permissions do not hold root back; TestReadOnlyFileSystem does")
 	}
 	dir := t.TempDir()
 	writeTiny(t, filepath.Join(dir, "m"), 1)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -26,6 +27,7 @@ type job struct {
 	recipe *recipe.Recipe
 	calib  []string // text files; used when the recipe weighs errors by activations
 	fresh  bool     // discards what an earlier run has finished
+	once   bool     // keeps nothing for a later run, which starts over
 	memory int64    // for the hidden states of the calibration text, 0 for no bound
 }
 
@@ -92,7 +94,12 @@ func (e *env) quantize(ctx context.Context, j job) (res *runResult, err error) {
 	if err != nil {
 		return nil, err
 	}
-	defer func() { e.closeJournal(journal, err) }()
+	defer func() {
+		if err != nil && j.once {
+			err = errors.Join(err, journal.Done())
+		}
+		e.closeJournal(journal, err)
+	}()
 	l, err := load(j.model)
 	if err != nil {
 		return nil, err
@@ -113,7 +120,7 @@ func (e *env) quantize(ctx context.Context, j job) (res *runResult, err error) {
 	defer restore()
 	res, err = e.work(ctx, l, j, windows, o)
 	if err != nil {
-		return nil, kept(journal, l.config.Layers, err)
+		return nil, j.kept(journal, l.config.Layers, err)
 	}
 	if res.Attention, err = writtenPlan(j.out); err != nil {
 		return nil, err

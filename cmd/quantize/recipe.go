@@ -14,13 +14,13 @@ func newRecipeCommand(e *env) *cobra.Command {
 		Use:   "recipe",
 		Short: "List and print the built-in recipes",
 		Long:  "List and print the built-in recipes. A recipe is YAML: print one, edit it, and give the file to `quantize run --recipe`.",
-		Args:  cobra.NoArgs,
+		Args:  noArgs,
 		RunE:  func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	c.AddCommand(&cobra.Command{
 		Use:   "list",
 		Short: "Name the built-in recipes",
-		Args:  cobra.NoArgs,
+		Args:  noArgs,
 		RunE: func(*cobra.Command, []string) error {
 			return e.print(recipe.Names(), func(w io.Writer) {
 				for _, name := range recipe.Names() {
@@ -31,10 +31,9 @@ func newRecipeCommand(e *env) *cobra.Command {
 	}, &cobra.Command{
 		Use:   "schema",
 		Short: "Print the JSON schema of a recipe file, for editors",
-		Args:  cobra.NoArgs,
+		Args:  noArgs,
 		RunE: func(*cobra.Command, []string) error {
-			_, err := e.out.Write(recipe.Schema())
-			return err
+			return e.write(recipe.Schema())
 		},
 	}, &cobra.Command{
 		Use:   "show NAME",

@@ -60,7 +60,7 @@ func (e *env) writeReport(ctx context.Context, dir string, o reportOptions) erro
 			return err
 		}
 	}
-	r, err := report.Build(in)
+	r, err := report.Build(ctx, in)
 	if err != nil {
 		return err
 	}

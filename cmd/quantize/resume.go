@@ -103,11 +103,15 @@ func (k *keptError) Error() string { return k.err.Error() + "; " + k.note }
 func (k *keptError) Unwrap() error { return k.err }
 
 // kept tells with an error what the next run will find.
-func kept(j *checkpoint.Journal, layers int, err error) error {
-	if j.Count("") == 0 || errors.Is(err, checkpoint.ErrChanged) {
+func (j job) kept(journal *checkpoint.Journal, layers int, err error) error {
+	if j.once || journal.Count("") == 0 || errors.Is(err, checkpoint.ErrChanged) {
 		return err // the same command would not find the same source
 	}
-	return &keptError{err, fmt.Sprintf("%d of %d blocks are kept in %s, and the same command goes on from there", j.Count(packer.BlockPart), layers, j.Dir())}
+	again := "the same command"
+	if j.fresh {
+		again += " without --fresh"
+	}
+	return &keptError{err, fmt.Sprintf("%d of %d blocks are kept in %s, and %s goes on from there", journal.Count(packer.BlockPart), layers, journal.Dir(), again)}
 }
 
 // interrupted is what is said of a run that the user has ended.

@@ -1,12 +1,14 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 
 	"github.com/spf13/cobra"
+
+	"quantize/internal/fault"
 )
 
 // env is what every command shares: where it writes, and in which form.
@@ -45,14 +47,16 @@ func newRootCommand(e *env) *cobra.Command {
 		Short:         "Post-training quantization of Hugging Face checkpoints, verified and measured",
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		Args:          cobra.NoArgs,
+		Args:          noArgs,
 		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
+
+		PersistentPreRunE: requiredFlags,
 	}
 	root.SetOut(e.out)
 	root.SetErr(e.err)
 	root.PersistentFlags().Var(&e.output, "output", "form of the result on stdout")
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return &usageError{fmt.Errorf("%w; see `%s --help`", err, c.CommandPath())}
+		return usageFault(c, err, "", "")
 	})
 	root.AddCommand(
 		newDemoCommand(e), newRunCommand(e), newEvalCommand(e), newGateCommand(e), newVerifyCommand(e), newConvertCommand(e), newPlanCommand(e), newTestdataCommand(e),
@@ -64,17 +68,30 @@ func newRootCommand(e *env) *cobra.Command {
 	return root
 }
 
-// usageError is a command line that cannot be understood.
-type usageError struct{ error }
-
-// print writes a result: v as JSON, or what text writes.
+// print writes a result in one piece: v as JSON, or what text writes. A result that
+// did not arrive is no success, so the error of the write is the command's.
 func (e *env) print(v any, text func(w io.Writer)) error {
+	var b bytes.Buffer
 	if e.output == outputText {
-		text(e.out)
-		return nil
+		text(&b)
+	} else {
+		enc := json.NewEncoder(&b)
+		enc.SetEscapeHTML(false)
+		enc.SetIndent("", "  ")
+		if err := enc.Encode(v); err != nil {
+			return err
+		}
 	}
-	enc := json.NewEncoder(e.out)
-	enc.SetEscapeHTML(false)
-	enc.SetIndent("", "  ")
-	return enc.Encode(v)
+	return e.write(b.Bytes())
+}
+
+// write is how every result gets to stdout.
+func (e *env) write(result []byte) error {
+	if _, err := e.out.Write(result); err != nil {
+		return &fault.Error{
+			Err: err, Where: "standard output", Found: "a result that could not be written", Wanted: "a file or pipe that takes all of it",
+			Hint: "free space or name another; files that the command writes are complete",
+		}
+	}
+	return nil
 }

@@ -80,7 +80,7 @@ func workOnChanged(t *testing.T, e *env, j job) int {
 	if _, err = e.work(t.Context(), l, j, windows, o); !errors.Is(err, checkpoint.ErrChanged) {
 		t.Errorf("error %v, want one of a changed source", err)
 	}
-	if told := kept(journal, l.config.Layers, err); told.Error() != err.Error() {
+	if told := j.kept(journal, l.config.Layers, err); told.Error() != err.Error() {
 		t.Errorf("the user is told to go on: %v", told)
 	}
 	n := journal.Count("")

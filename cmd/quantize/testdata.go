@@ -33,7 +33,7 @@ func newTestdataCommand(e *env) *cobra.Command {
 		Long: `Write a checkpoint with the sizes of an 8B Llama to DIR, which must not exist. Its weights
 are holes: zeros that take no disk. With --random they are normal random numbers, 16 GB of
 them with all layers, and the demo's tokenizer stands beside them: run takes that.`,
-		Args:   cobra.NoArgs,
+		Args:   noArgs,
 		Hidden: true,
 		RunE: func(c *cobra.Command, _ []string) error {
 			config := fmt.Sprintf(llama8B, layers)

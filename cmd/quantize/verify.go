@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 
@@ -23,8 +24,8 @@ and file against its hash in OUT/quantize/manifest.json. With --base also the
 rounding error of each layer. All faults are listed. What convert wrote is checked
 too, by the rules of its format.`,
 		Args: oneArg("OUT, a quantized checkpoint"),
-		RunE: func(_ *cobra.Command, args []string) error {
-			v, err := verify(args[0], base)
+		RunE: func(c *cobra.Command, args []string) error {
+			v, err := verify(c.Context(), args[0], base)
 			if err != nil {
 				return err
 			}
@@ -43,22 +44,22 @@ too, by the rules of its format.`,
 
 // verify checks a checkpoint in the format that its configuration names. Where
 // even that is unreadable, package packer says so.
-func verify(dir, base string) (*packer.Verification, error) {
+func verify(ctx context.Context, dir, base string) (*packer.Verification, error) {
 	if base != "" {
 		source, err := checkpoint.Open(base)
 		if err != nil {
 			return nil, err
 		}
 		defer func() { _ = source.Close() }() // it was only read
-		return packer.VerifyAgainst(dir, source)
+		return packer.VerifyAgainst(ctx, dir, source)
 	}
 	if r, err := checkpoint.Open(dir); err == nil {
 		defer func() { _ = r.Close() }() // it was only read
 		if method, err := format.Method(r); err == nil && method != "" && method != packer.QuantMethod {
-			return format.Verify(r), nil
+			return format.Verify(ctx, r)
 		}
 	}
-	return packer.Verify(dir)
+	return packer.Verify(ctx, dir)
 }
 
 func printVerification(w io.Writer, v *packer.Verification) {
@@ -68,15 +69,5 @@ func printVerification(w io.Writer, v *packer.Verification) {
 			word = "FAIL"
 		}
 		fmt.Fprintf(w, "%s  %-12s  %s\n", word, c.Item, c.Detail)
-	}
-}
-
-// oneArg demands exactly one argument, and says which.
-func oneArg(what string) cobra.PositionalArgs {
-	return func(c *cobra.Command, args []string) error {
-		if len(args) != 1 {
-			return &usageError{fmt.Errorf("%s: found %d arguments, wanted %s; see `%s --help`", c.CommandPath(), len(args), what, c.CommandPath())}
-		}
-		return nil
 	}
 }

@@ -19,7 +19,7 @@ func newVersionCommand(e *env) *cobra.Command {
 		Use:   "version",
 		Short: "Print the version",
 		Long:  "Print the version of the program and of Go.",
-		Args:  cobra.NoArgs,
+		Args:  noArgs,
 		RunE: func(*cobra.Command, []string) error {
 			v := map[string]string{"version": version, "go": runtime.Version(), "platform": runtime.GOOS + "/" + runtime.GOARCH}
 			return e.print(v, func(w io.Writer) { fmt.Fprintf(w, "%s (%s, %s)\n", tool, v["go"], v["platform"]) })

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -26,12 +27,12 @@ type Input struct {
 
 // Build derives a report. A checkpoint that this program did not quantize is
 // [packer.ErrInvalid]; faults of its bytes are in Report.Verify.
-func Build(in Input) (*Report, error) {
+func Build(ctx context.Context, in Input) (*Report, error) {
 	b := &builder{in: in, dir: in.Reader.Dir()}
 	if err := b.open(); err != nil {
 		return nil, err
 	}
-	if err := b.build(); err != nil {
+	if err := b.build(ctx); err != nil {
 		return nil, err
 	}
 	return &b.report, nil
@@ -81,23 +82,23 @@ func (b *builder) open() error {
 	return err
 }
 
-func (b *builder) build() error {
+func (b *builder) build(ctx context.Context) error {
 	m, r := b.manifest, &b.report
 	var err error
-	if r.Verify, err = packer.VerifyAgainst(b.dir, b.in.Base); err != nil {
+	if r.Verify, err = packer.VerifyAgainst(ctx, b.dir, b.in.Base); err != nil {
 		return err
 	}
-	r.Name, r.Recipe, r.RecipeText = name(b.dir), b.recipe.Name, m.Recipe
+	r.Name, r.Recipe, r.RecipeText = baseName(b.dir), b.recipe.Name, m.Recipe
 	r.Scheme, r.Group, r.Gate, r.Rounding = m.Scheme, m.Group, b.in.Gate, m.Rounding
 	if m.Scheme != packer.FP8 {
 		r.Grid = m.Grid.String()
 	}
 	if b.in.Base != nil {
-		r.Base = name(b.in.Base.Dir())
+		r.Base = baseName(b.in.Base.Dir())
 	}
 	b.layers()
 	b.sizes()
-	if err := b.weights(); err != nil {
+	if err := b.weights(ctx); err != nil {
 		return err
 	}
 	b.activations()
@@ -106,7 +107,7 @@ func (b *builder) build() error {
 	return nil
 }
 
-func name(dir string) string { return filepath.Base(filepath.Clean(dir)) }
+func baseName(dir string) string { return filepath.Base(filepath.Clean(dir)) }
 
 // layers takes the figures of the manifest.
 func (b *builder) layers() {

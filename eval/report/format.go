@@ -64,10 +64,14 @@ func size(v float64) string {
 type Cell struct {
 	Text   string
 	Number bool // aligned to the right
+	Name   bool // never broken
 	Hash   bool // may be broken anywhere
 }
 
 func text(s string) Cell { return Cell{Text: s} }
+
+// name is for a word of a fixed set and what a reader may look for: a check, a linear.
+func name(s string) Cell { return Cell{Text: s, Name: true} }
 
 func number(s string) Cell { return Cell{Text: s, Number: true} }
 

@@ -54,7 +54,7 @@ func (r *Report) layerNumbers() Table {
 		number("floor_rows"), number("lifted_groups"), number("clipped_codes"), number("dead_columns"), number("damp"), number("loss"), number("loss_rtn"), number("output_snr_db"), number("output_cosine"))}
 	for _, l := range r.Layers {
 		t.Rows = append(t.Rows, []Cell{
-			text(l.Name), integer(l.N), integer(l.K), value(l.SNRdB), value(known4(l.Cosine)), value(l.Relative), value(l.SSE), value(l.Energy),
+			name(l.Name), integer(l.N), integer(l.K), value(l.SNRdB), value(known4(l.Cosine)), value(l.Relative), value(l.SSE), value(l.Energy),
 			integer(l.FloorRows), integer(l.LiftedGroups), integer(l.ClippedCodes), integer(l.DeadColumns), value(l.Damp), value(l.Loss), value(l.LossRTN), value(known4(l.OutputSNR)), value(known4(l.OutputCosine)),
 		})
 	}
@@ -65,7 +65,7 @@ func (r *Report) channelNumbers() Table {
 	t := Table{ID: "number-channels", Caption: "Channels of the weights that stand out most: ratio, channel, channels over the bound", Columns: columns(
 		text("linear"), number("base_ratio"), number("base_channel"), number("base_over"), number("ratio"), number("channel"), number("over"))}
 	for _, c := range r.Channels {
-		t.Rows = append(t.Rows, append(append([]Cell{text(c.Linear)}, peakNumbers(c.Before)...), peakNumbers(c.After)...))
+		t.Rows = append(t.Rows, append(append([]Cell{name(c.Linear)}, peakNumbers(c.Before)...), peakNumbers(c.After)...))
 	}
 	return t
 }

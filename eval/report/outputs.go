@@ -28,7 +28,7 @@ func (r *Report) outputs() Section {
 		byProjection(known, func(l Layer) (string, int, float64) { return l.Projection, l.Block, known4(l.OutputCosine) })))
 	t := Table{ID: "worst-outputs", Caption: "The lowest output SNR", Columns: columns(text("Linear"), number("SNR, dB"), number("Cosine"))}
 	for _, o := range packer.WorstOutputs(layers, 5) {
-		t.Rows = append(t.Rows, []Cell{text(o.Name), value(*o.SNR), value(known4(o.Cosine))})
+		t.Rows = append(t.Rows, []Cell{name(o.Name), value(*o.SNR), value(known4(o.Cosine))})
 	}
 	s.table(t)
 	return s

@@ -18,6 +18,7 @@ import (
 	"quantize/eval"
 	"quantize/model"
 	"quantize/packer"
+	"quantize/recipe"
 )
 
 // observed makes statistics of both models in which one channel stands out before.
@@ -58,7 +59,7 @@ func full(t testing.TB) *Report {
 		t.Fatal(err)
 	}
 	gate := []eval.Verdict{{Text: "a.txt", Value: 1.02, Side: "max", Limit: 1.1, Margin: 0.08, OK: true, Status: eval.Pass}}
-	r, err := Build(Input{Reader: out, Base: base, Observed: observed(2), Gate: gate})
+	r, err := Build(t.Context(), Input{Reader: out, Base: base, Observed: observed(2), Gate: gate})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -300,7 +301,7 @@ func TestNothingToShow(t *testing.T) {
 func TestFP8(t *testing.T) {
 	t.Parallel()
 	_, out := pair(t, packer.FP8, nil)
-	r, err := Build(Input{Reader: out})
+	r, err := Build(t.Context(), Input{Reader: out})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -313,7 +314,7 @@ func TestFP8(t *testing.T) {
 func TestBuildRefuses(t *testing.T) {
 	t.Parallel()
 	base, out := pair(t, packer.W4A8, nil)
-	if _, err := Build(Input{Reader: base}); !isInvalid(err) {
+	if _, err := Build(t.Context(), Input{Reader: base}); !isInvalid(err) {
 		t.Errorf("full precision: %v", err)
 	}
 	if err := SaveResults(base.Dir(), nil); err == nil {
@@ -326,7 +327,7 @@ func TestBuildRefuses(t *testing.T) {
 		if err := os.WriteFile(path, []byte(data), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := Build(Input{Reader: out}); !isInvalid(err) {
+		if _, err := Build(t.Context(), Input{Reader: out}); !isInvalid(err) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -357,5 +358,24 @@ func TestGateSentence(t *testing.T) {
 		if shown := strings.Contains(string(render(t, r)), "NOT COMPARABLE"); shown != strings.Contains(want, "compared") {
 			t.Errorf("%s: the table shows NOT COMPARABLE: %v", want, shown)
 		}
+	}
+}
+
+// A reader compares six digits, as gate prints them; bytes are whole, and why nothing
+// could be compared is a sentence.
+func TestBudgetDigits(t *testing.T) {
+	t.Parallel()
+	bound := eval.Number(1.0173031901110055)
+	for want, v := range map[string]eval.Verdict{
+		"1.01336 (bound 1.0173)": {Value: 1.0133603537844775, Bound: &bound},
+		"0.0252841":              {Value: 0.02528413493498779},
+		"123456789":              {Metric: recipe.Bytes, Value: 123456789},
+	} {
+		if got := compared(v); got.Text != want || !got.Number {
+			t.Errorf("found %+v, want %s", got, want)
+		}
+	}
+	if got := compared(eval.Verdict{Value: 1, Reason: "the text has 9 windows"}); got != text("the text has 9 windows") {
+		t.Errorf("found %+v", got)
 	}
 }

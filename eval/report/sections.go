@@ -28,7 +28,7 @@ func (r *Report) errors() Section {
 	slices.SortStableFunc(worst, func(a, b Layer) int { return cmp.Compare(a.SNRdB, b.SNRdB) })
 	t := Table{Caption: "The lowest SNR", Columns: columns(text("Linear"), number("N"), number("K"), number("SNR, dB"), number("Relative error"))}
 	for _, l := range worst[:min(len(worst), 5)] {
-		t.Rows = append(t.Rows, []Cell{text(l.Name), integer(l.N), integer(l.K), number(fixed(l.SNRdB, 2)), number(percent(l.Relative, false))})
+		t.Rows = append(t.Rows, []Cell{name(l.Name), integer(l.N), integer(l.K), number(fixed(l.SNRdB, 2)), number(percent(l.Relative, false))})
 	}
 	s.table(t)
 	return s
@@ -89,7 +89,7 @@ func (r *Report) channelTable() Table {
 	slices.SortStableFunc(worst, func(a, b Channels) int { return cmp.Compare(highest(b), highest(a)) })
 	t := Table{Caption: "The linears with the largest ratios", Columns: columns(text("Linear"), number("Base"), number("Channel"), number("Over"), number("Quantized"), number("Channel"), number("Over"))}
 	for _, c := range worst[:min(len(worst), 8)] {
-		row := append([]Cell{text(c.Linear)}, peakCells(c.Before)...)
+		row := append([]Cell{name(c.Linear)}, peakCells(c.Before)...)
 		t.Rows = append(t.Rows, append(row, peakCells(c.After)...))
 	}
 	return t
@@ -228,7 +228,7 @@ func (r *Report) calibration() Section {
 	}
 	dead := Table{Caption: "Inputs that were zero for every token; their codes are 0", Columns: columns(text("Linear"), number("Inputs"), number("of"))}
 	for _, d := range c.Dead {
-		dead.Rows = append(dead.Rows, []Cell{text(d.Linear), integer(d.Columns), integer(d.K)})
+		dead.Rows = append(dead.Rows, []Cell{name(d.Linear), integer(d.Columns), integer(d.K)})
 	}
 	s.table(dead)
 	if c.Counted && len(c.Dead) == 0 {
@@ -242,7 +242,7 @@ func (r *Report) fallbacks() Section {
 	s := Section{ID: "fallbacks", Title: "Fallbacks and notes"}
 	t := Table{ID: "fallback-table", Caption: "Where the result falls short of the recipe", Columns: columns(text("Name"), text("Reason"))}
 	for _, f := range r.Fallbacks {
-		t.Rows = append(t.Rows, []Cell{text(f.Name), text(f.Reason)})
+		t.Rows = append(t.Rows, []Cell{name(f.Name), text(f.Reason)})
 	}
 	if len(t.Rows) == 0 {
 		s.say("None: every linear that the recipe names has the scheme that it asks for.")

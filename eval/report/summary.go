@@ -3,9 +3,11 @@ package report
 import (
 	"fmt"
 	"math"
+	"strconv"
 	"strings"
 
 	"quantize/eval"
+	"quantize/recipe"
 )
 
 // verdict is what a reader in a hurry takes away: damage first, then the gate, then
@@ -117,13 +119,13 @@ func (r *Report) summary() Section {
 	s.table(loads)
 	gate := Table{Caption: "Budgets", Columns: columns(text(""), text("Metric"), text("Text"), number("Value"), number("Limit"), number("Margin"))}
 	for _, v := range r.Gate {
-		limit := v.Side + " " + exact(float64(v.Limit))
-		gate.Rows = append(gate.Rows, []Cell{text(gateWord(v.Status)), text(v.Metric.String()), text(v.Text), number(compared(v)), number(limit), number(exact(float64(v.Margin)))})
+		limit := v.Side + " " + judged(v, v.Limit)
+		gate.Rows = append(gate.Rows, []Cell{name(gateWord(v.Status)), name(v.Metric.String()), text(v.Text), compared(v), number(limit), number(judged(v, v.Margin))})
 	}
 	s.table(gate)
 	checks := Table{ID: "checks", Caption: "Checks of the bytes", Columns: columns(text(""), text("Item"), text("Detail"))}
 	for _, c := range r.Verify.Checks {
-		checks.Rows = append(checks.Rows, []Cell{text(word(c.OK)), text(c.Item), text(c.Detail)})
+		checks.Rows = append(checks.Rows, []Cell{name(word(c.OK)), name(c.Item), text(c.Detail)})
 	}
 	s.table(checks)
 	return s
@@ -144,15 +146,23 @@ func gateWord(s eval.Status) string {
 }
 
 // compared is the value of a verdict, and the bound that stood for it.
-func compared(v eval.Verdict) string {
+func compared(v eval.Verdict) Cell {
 	switch {
 	case v.Reason != "":
-		return v.Reason
+		return text(v.Reason)
 	case v.Bound != nil:
-		return fmt.Sprintf("%s (bound %s)", exact(float64(v.Value)), exact(float64(*v.Bound)))
+		return number(fmt.Sprintf("%s (bound %s)", judged(v, v.Value), judged(v, *v.Bound)))
 	default:
-		return exact(float64(v.Value))
+		return number(judged(v, v.Value))
 	}
+}
+
+// judged has the digits that gate prints: six, and all of bytes.
+func judged(v eval.Verdict, x eval.Number) string {
+	if v.Metric == recipe.Bytes || math.IsNaN(float64(x)) {
+		return exact(float64(x))
+	}
+	return strconv.FormatFloat(float64(x), 'g', 6, 64)
 }
 
 // sizes shows where the bytes are.

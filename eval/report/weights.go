@@ -1,6 +1,7 @@
 package report
 
 import (
+	"context"
 	"math"
 	"slices"
 
@@ -57,8 +58,11 @@ func newPeak(magnitudes []float64) *Peak {
 }
 
 // weights reads every quantized linear once.
-func (b *builder) weights() error {
+func (b *builder) weights(ctx context.Context) error {
 	for i := range b.report.Layers {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		l := &b.report.Layers[i]
 		w, err := packer.ReadWeight(b.in.Reader, l.Name, b.quant)
 		if err != nil {

@@ -150,7 +150,7 @@ func convert(t testing.TB, dir, to string) (string, *Report) {
 	if err != nil {
 		t.Fatalf("to %s: %v", to, err)
 	}
-	if v := Verify(open(t, out)); !v.OK {
+	if v, err := Verify(t.Context(), open(t, out)); err != nil || !v.OK {
 		text, _ := json.MarshalIndent(v, "", "  ")
 		t.Fatalf("%s: %s", to, text)
 	}
@@ -199,7 +199,7 @@ func TestConvertThereAndBack(t *testing.T) {
 			if bytes.Equal(got.other["config.json"], source.other["config.json"]) != same {
 				t.Errorf("config.json:\n%s", got.other["config.json"])
 			}
-			if v, err := packer.Verify(dir); err != nil || !v.OK {
+			if v, err := packer.Verify(t.Context(), dir); err != nil || !v.OK {
 				t.Errorf("packer.Verify: %v, %+v", err, v)
 			}
 		})
@@ -441,7 +441,7 @@ func TestConvertCacheScales(t *testing.T) {
 			t.Errorf("%s changed", name)
 		}
 	}
-	if v, err := packer.Verify(again); err != nil || !v.OK {
+	if v, err := packer.Verify(t.Context(), again); err != nil || !v.OK {
 		t.Errorf("%v, %+v", err, v)
 	}
 	gptq, rep := convert(t, dir, "gptq")
@@ -500,7 +500,10 @@ func TestVerifyFinds(t *testing.T) {
 			t.Parallel()
 			f := made[c.format].clone()
 			c.damage(f)
-			v := Verify(open(t, f.write(t)))
+			v, err := Verify(t.Context(), open(t, f.write(t)))
+			if err != nil {
+				t.Fatal(err)
+			}
 			for _, check := range v.Checks {
 				if !v.OK && !check.OK && check.Item == c.item && strings.Contains(check.Detail, c.says) {
 					return
@@ -509,5 +512,29 @@ func TestVerifyFinds(t *testing.T) {
 			text, _ := json.MarshalIndent(v, "", "  ")
 			t.Errorf("wanted %s to say %q: %s", c.item, c.says, text)
 		})
+	}
+}
+
+// asked is a context that is cancelled when it was asked left times.
+type asked struct {
+	context.Context
+	left int
+}
+
+func (a *asked) Err() error {
+	if a.left--; a.left < 0 {
+		return context.Canceled
+	}
+	return nil
+}
+
+func TestVerifyEndsBetweenTensors(t *testing.T) {
+	t.Parallel()
+	dir, _ := convert(t, exported(t, packer.W4A8).write(t), "gptq")
+	r := open(t, dir)
+	for left := range 13 + len(r.Names()) { // linears that unpack, then hashes
+		if v, err := Verify(&asked{t.Context(), left}, r); v != nil || !errors.Is(err, context.Canceled) {
+			t.Errorf("cancelled at tensor %d: %v, %v", left, v, err)
+		}
 	}
 }

@@ -2,6 +2,7 @@ package format
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 
 	"quantize/checkpoint"
@@ -19,8 +20,8 @@ const (
 )
 
 // Verify checks a checkpoint in any of the formats from its bytes, as
-// [packer.Verify] does for those of package packer. All faults are told.
-func Verify(r *checkpoint.Reader) *packer.Verification {
+// [packer.Verify] does for those of package packer. All faults are told; the error is that of the context.
+func Verify(ctx context.Context, r *checkpoint.Reader) (*packer.Verification, error) {
 	v := &verifier{r: r}
 	v.item(itemStructure, fmt.Sprintf("%d tensors in %d shards", len(r.Names()), len(r.Shards())), nil)
 	src, err := Open(r)
@@ -29,14 +30,19 @@ func Verify(r *checkpoint.Reader) *packer.Verification {
 	} else {
 		v.item(itemConfig, fmt.Sprintf("%s, %s, %d linears", src.Format.Name(), summary(src.Format), len(src.Quantized)), nil)
 		v.names(src)
-		v.weights(src)
+		if err := v.weights(ctx, src); err != nil {
+			return nil, err
+		}
 	}
-	out := packer.VerifyFiles(r)
+	out, err := packer.VerifyFiles(ctx, r)
+	if err != nil {
+		return nil, err
+	}
 	out.Checks = append(v.checks, out.Checks...)
 	for _, c := range out.Checks {
 		out.OK = out.OK && c.OK
 	}
-	return out
+	return out, nil
 }
 
 type verifier struct {
@@ -106,10 +112,13 @@ func (v *verifier) names(src *Source) {
 
 // weights unpacks every linear, which checks dtypes, shapes, scales and zero
 // points.
-func (v *verifier) weights(src *Source) {
+func (v *verifier) weights(ctx context.Context, src *Source) error {
 	var bad, merged []string
 	first := map[string]*StaticWeight{}
 	for _, l := range src.Quantized {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		w, err := src.Read(l)
 		if err != nil {
 			bad = append(bad, err.Error())
@@ -135,4 +144,5 @@ func (v *verifier) weights(src *Source) {
 	if src.Format == (W4A8AWQ{}) {
 		v.item(itemMerged, "merged layers share their scalars", merged)
 	}
+	return nil
 }
