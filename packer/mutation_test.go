@@ -92,6 +92,18 @@ func TestMutations(t *testing.T) {
 		{"negative scale", W4A8, func(c *contents) { setScale(c, 4, 0xbf80) }, ItemScales, "element 4: found -1"},
 		{"infinite scale", W4A8, func(c *contents) { setScale(c, 5, 0x7f80) }, ItemScales, "+Inf"},
 		{"NaN scale", W4A8, func(c *contents) { setScale(c, 6, 0x7fc0) }, ItemScales, "NaN"},
+		{"NaN in the embedding", W4A8, func(c *contents) { c.poison("model.embed_tokens.weight", 300, 0x7fc0) }, ItemFinite, "model.embed_tokens.weight"},
+		{"infinity in a norm", W4A8, func(c *contents) { c.poison("model.layers.1.input_layernorm.weight", 5, 0x7f80) }, ItemFinite, "+Inf at element 5 (row 0, column 5)"},
+		{"infinity in the last norm", W4A8, func(c *contents) { c.poison("model.norm.weight", 127, 0xff80) }, ItemFinite, "-Inf at element 127"},
+		{"NaN in a bias", W4A8, func(c *contents) {
+			c.biases()
+			c.poison("model.layers.0.self_attn.q_proj.bias", 7, 0xffff)
+		}, ItemFinite, "q_proj.bias"},
+		{"NaN in the head", W4A8, func(c *contents) {
+			c.replace(configPath, `"tie_word_embeddings": true`, `"tie_word_embeddings": false`)
+			c.tensors["lm_head.weight"] = ones(96, 128)
+			c.poison("lm_head.weight", 0, 0x7fc0)
+		}, ItemFinite, "lm_head.weight"},
 		{"another method", W4A8, func(c *contents) { c.replace(configPath, `"compressed-tensors"`, `"gptq"`) }, ItemConfig, "gptq"},
 		{"not compressed", W4A8, func(c *contents) { c.replace(configPath, `"compressed"`, `"frozen"`) }, ItemConfig, "quantization_status"},
 		{"format in one place", W4A8, func(c *contents) {

@@ -17,6 +17,7 @@ type exportPlan struct {
 	linears []LinearShape    // to be quantized, in order of computation
 	ignore  []string         // linear modules that stay as they are
 	copies  []string         // source tensors that are copied unchanged
+	known   map[string]bool  // of those, the model's own: NaN in them is a fault
 	folded  []model.Expected // tensors beside linears that are written transformed
 	untied  bool             // the head becomes a matrix of its own
 	omitted []string         // source tensors that are left out
@@ -109,6 +110,10 @@ func (p *exportPlan) list(r *checkpoint.Reader, o *ExportOptions) error {
 	replaced, changed := map[string]LinearShape{}, map[string]model.Expected{}
 	for _, l := range p.linears {
 		replaced[l.Name+weightSuffix] = l
+	}
+	p.known = map[string]bool{}
+	for _, t := range model.Tensors(o.Model) {
+		p.known[t.Name] = true
 	}
 	cfg := o.Model
 	if o.Folded != nil {

@@ -42,6 +42,7 @@ const (
 	ItemCache      = "cache"      // 9: kv_cache_scheme exactly where there are scales
 	ItemAttention  = "attention"  // the sidecar and its plan
 	ItemPrivate    = "private"    // what only this program computes is refused by others
+	ItemFinite     = "finite"     // 7: no NaN or infinity in what stays in full precision
 	ItemShape      = "weight_shape"
 	ItemScales     = "scales"   // 7: finite and positive
 	ItemCodes      = "codes"    // in range of the grid, no FP8 NaN
@@ -138,6 +139,7 @@ func (v *verifier) run() {
 	v.cache()
 	v.attention()
 	v.private()
+	v.finite()
 	v.values()
 	v.hashes(missing)
 	v.origin()

@@ -84,11 +84,19 @@ func (c *converter) run(ctx context.Context) error {
 	if err := c.weights(ctx); err != nil {
 		return err
 	}
+	known := map[string]bool{}
+	for _, name := range c.fullPrecision() {
+		known[name] = true
+	}
 	for _, name := range c.copies {
 		if err := ctx.Err(); err != nil {
 			return context.Cause(ctx)
 		}
-		if err := c.writer.Copy(c.Reader, name); err != nil {
+		copyTensor := c.writer.Copy
+		if known[name] {
+			copyTensor = c.writer.CopyFinite
+		}
+		if err := copyTensor(c.Reader, name); err != nil {
 			return err
 		}
 	}

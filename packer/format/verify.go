@@ -14,6 +14,7 @@ const (
 	itemStructure = packer.ItemStructure
 	itemConfig    = packer.ItemConfig
 	itemNames     = packer.ItemNames
+	itemFinite    = packer.ItemFinite
 	itemWeights   = "weights" // every packed linear unpacks: dtypes, shapes, scales, zero points
 	itemMerged    = "merged"  // modelopt: merged layers share their scalars, the others have pre_quant_scale
 )
@@ -29,6 +30,7 @@ func Verify(r *checkpoint.Reader) *packer.Verification {
 	} else {
 		v.item(itemConfig, fmt.Sprintf("%s, %s, %d linears", src.Format.Name(), summary(src.Format), len(src.Quantized)), nil)
 		v.names(src)
+		v.finite(src)
 		v.weights(src)
 	}
 	out := packer.VerifyFiles(r)
@@ -102,6 +104,20 @@ func (v *verifier) names(src *Source) {
 		}
 	}
 	v.item(itemNames, "every tensor of the model, and nothing else", bad)
+}
+
+// finite reads what stays in full precision.
+func (v *verifier) finite(src *Source) {
+	var bad []string
+	for _, name := range src.fullPrecision() {
+		if !v.r.Has(name) {
+			continue // told by names
+		}
+		if err := v.r.Finite(name); err != nil {
+			bad = append(bad, err.Error())
+		}
+	}
+	v.item(itemFinite, "no NaN or infinity in full precision", bad)
 }
 
 // weights unpacks every linear, which checks dtypes, shapes, scales and zero
