@@ -31,6 +31,21 @@ func cached(c *contents) {
 	}
 }
 
+const plainRecipe = "name: r\nscheme: W4A8_FP8\nweights: {rounding: rtn}\nignore: [lm_head]\nkv: {format: none}\n"
+
+// signed gives the manifest a recipe, and the hash of a tensor as it is now: who
+// changes a tensor may sign it too.
+func (c *contents) signed(recipe, name string) {
+	m, err := ParseManifest(c.files[ManifestPath])
+	if err != nil {
+		panic(err)
+	}
+	m.Recipe, m.Tensors[name] = recipe, sha256Hex(c.tensors[name].data)
+	if c.files[ManifestPath], err = m.encode(); err != nil {
+		panic(err)
+	}
+}
+
 // sidecar gives a checkpoint one.
 func (c *contents) sidecar(s Sidecar) {
 	data, err := EncodeSidecar(&s)
@@ -285,6 +300,15 @@ func TestMutations(t *testing.T) {
 		{"tensor of the source lost", W4A8, func(c *contents) {
 			c.replace(ManifestPath, `"sources": {`, `"sources": {"model.layers.2.mtp.weight": "`+strings.Repeat("00", 32)+`",`)
 		}, ItemOrigin, "model.layers.2.mtp.weight"},
+		{"copied norm that is not the source's", W4A8, func(c *contents) {
+			c.tensors["model.norm.weight"] = ones(128)
+			c.signed(plainRecipe, "model.norm.weight")
+		}, ItemOrigin, "model.norm.weight: found sha256"},
+		{"unknown tensor that is not the source's, after a rotation", W4A8, func(c *contents) {
+			c.tensors["extra"] = ones(2)
+			c.replace(ManifestPath, `"sources": {`, `"sources": {"extra": "`+strings.Repeat("00", 32)+`",`)
+			c.signed(plainRecipe+"rotation: {values: hadamard}\n", "extra")
+		}, ItemOrigin, "extra: found sha256"},
 		{"tokenizer changed", W4A8, func(c *contents) { c.files["tokenizer.json"] = []byte("{ }") }, ItemHashes, "tokenizer.json"},
 		{"tokenizer lost", W4A8, func(c *contents) { delete(c.files, "tokenizer.json") }, ItemHashes, "tokenizer.json"},
 		{"FP8 codes of another width", FP8, func(c *contents) {
@@ -455,6 +479,10 @@ func TestMutationControls(t *testing.T) {
 	for name, change := range map[string]func(c *contents){
 		"nothing":   func(*contents) {},
 		"FP8 cache": cached,
+		"a norm that a transform may have changed": func(c *contents) {
+			c.tensors["model.norm.weight"] = ones(128)
+			c.signed(plainRecipe+"rotation: {values: hadamard}\n", "model.norm.weight")
+		},
 		"a file of the user's": func(c *contents) {
 			c.files["notes.txt"] = []byte("mine")
 		},
