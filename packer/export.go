@@ -85,6 +85,9 @@ func Export(ctx context.Context, r *checkpoint.Reader, out string, o ExportOptio
 	if err != nil {
 		return nil, err
 	}
+	if err := p.remarkHead(ctx, r, &o); err != nil {
+		return nil, err
+	}
 	w, err := checkpoint.Create(out, p.tensors, checkpoint.WriterOptions{ShardBytes: o.ShardBytes})
 	if err != nil {
 		return nil, err

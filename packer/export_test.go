@@ -315,6 +315,26 @@ func TestExportLeavesNothingBehind(t *testing.T) {
 				return q, r.Layer(), err
 			}
 		}, ErrInvalid, "64x128"},
+		{"layers that config.json does not count", func(t *testing.T) *contents {
+			c := plain(t)
+			c.replace(configPath, `"num_hidden_layers": 2`, `"num_hidden_layers": 1`)
+			return c
+		}, nil, checkpoint.ErrInvalid, "correct num_hidden_layers in config.json"},
+		{"bias that config.json denies", func(t *testing.T) *contents {
+			c := plain(t)
+			c.tensors["model.layers.1.self_attn.q_proj.bias"] = ones(128)
+			return c
+		}, nil, checkpoint.ErrInvalid, "attention_bias: true"},
+		{"scale of a quantized weight", func(t *testing.T) *contents {
+			c := plain(t)
+			c.tensors["model.layers.1.mlp.up_proj.weight_scale"] = ones(256, 1)
+			return c
+		}, nil, ErrInvalid, "model.layers.1.mlp.up_proj.weight_scale"},
+		{"packed head", func(t *testing.T) *contents {
+			c := plain(t)
+			c.tensors["lm_head.weight_packed"] = ones(2, 2)
+			return c
+		}, nil, ErrInvalid, "lm_head.weight_packed"},
 		{"NaN in the embedding", poisoned(true, "model.embed_tokens.weight", 300, 0x7fc0), nil, checkpoint.ErrInvalid, "NaN at element 300 (row 2, column 44)"},
 		{"infinity in a norm", poisoned(true, "model.layers.1.post_attention_layernorm.weight", 3, 0x7f80), nil, checkpoint.ErrInvalid, "post_attention_layernorm.weight"},
 		{"infinity in the last norm", poisoned(true, "model.norm.weight", 3, 0xff80), nil, checkpoint.ErrInvalid, "-Inf at element 3"},

@@ -78,6 +78,12 @@ func TestMutations(t *testing.T) {
 				delete(c.tensors, up+s)
 			}
 		}, ItemNames, up + ".weight_packed"},
+		{"bias that config.json denies", W4A8, func(c *contents) {
+			c.tensors["model.layers.0.self_attn.q_proj.bias"] = ones(128)
+		}, ItemNames, "model.layers.0.self_attn.q_proj.bias: invalid checkpoint: found 1 tensor"},
+		{"layers that config.json does not count", W4A8, func(c *contents) {
+			c.replace(configPath, `"num_hidden_layers": 2`, `"num_hidden_layers": 1`)
+		}, ItemNames, "config.json num_hidden_layers"},
 		{"weight beside weight_packed", W4A8, func(c *contents) {
 			c.tensors[up+".weight"] = ones(128, 128)
 		}, ItemNames, up + ".weight: found a stray tensor"},

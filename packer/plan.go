@@ -20,6 +20,7 @@ type exportPlan struct {
 	known   map[string]bool  // of those, the model's own: NaN in them is a fault
 	folded  []model.Expected // tensors beside linears that are written transformed
 	untied  bool             // the head becomes a matrix of its own
+	arch    string           // the architecture's name
 	omitted []string         // source tensors that are left out
 	tensors []checkpoint.Info
 	notes   []string
@@ -37,7 +38,7 @@ func planExport(r *checkpoint.Reader, o *ExportOptions) (*exportPlan, error) {
 	if err := model.Check(o.Model, r); err != nil {
 		return nil, err
 	}
-	p := &exportPlan{scheme: o.Scheme}
+	p := &exportPlan{scheme: o.Scheme, arch: o.Model.Arch.Name}
 	if o.Scheme.String() == "unset" {
 		return nil, &fault.Error{Err: ErrOption, Where: "scheme", Found: "none", Wanted: "w4a8, w4a16 or fp8"}
 	}
@@ -105,7 +106,7 @@ func (p *exportPlan) decide(o *ExportOptions) error {
 }
 
 // list sorts the source's tensors into copied, transformed, replaced and left
-// out. Tensors that the model does not know are copied.
+// out. Tensors that the model does not know are copied, and the user is told.
 func (p *exportPlan) list(r *checkpoint.Reader, o *ExportOptions) error {
 	replaced, changed := map[string]LinearShape{}, map[string]model.Expected{}
 	for _, l := range p.linears {
@@ -125,6 +126,11 @@ func (p *exportPlan) list(r *checkpoint.Reader, o *ExportOptions) error {
 			}
 		}
 	}
+	stale, err := leftovers(o.Model, r.Names())
+	if err != nil {
+		return err
+	}
+	var dropped []string
 	head := cfg.Arch.Head + weightSuffix
 	for _, name := range r.Names() {
 		info, err := r.Info(name)
@@ -139,6 +145,8 @@ func (p *exportPlan) list(r *checkpoint.Reader, o *ExportOptions) error {
 			p.omitted = append(p.omitted, name)
 		case o.isCache(name): // a source may come with scales of another cache
 			p.omitted = append(p.omitted, name)
+		case stale[name]:
+			p.omitted, dropped = append(p.omitted, name), append(dropped, name)
 		case quantized:
 			p.tensors = append(p.tensors, p.scheme.layout(l, p.group)...)
 		case transformed:
@@ -150,6 +158,7 @@ func (p *exportPlan) list(r *checkpoint.Reader, o *ExportOptions) error {
 			p.tensors = append(p.tensors, info)
 		}
 	}
+	p.remarks(dropped)
 	if p.untied {
 		t := changed[head]
 		info, err := r.Info(cfg.Arch.Embedding + weightSuffix)
