@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"maps"
-	"path/filepath"
 	"slices"
 
 	"quantize/checkpoint"
@@ -157,10 +156,7 @@ func (e *exporter) files(ctx context.Context) error {
 		if _, replaced := e.options.Files[rel]; replaced || rel == configPath || rel == ManifestPath || rel == weightOnlyPath {
 			continue
 		}
-		if err := e.writer.CopyFile(e.reader, rel); err != nil {
-			return err
-		}
-		sum, err := hashFile(filepath.Join(e.reader.Dir(), filepath.FromSlash(rel)))
+		sum, err := e.writer.CopyFile(e.reader, rel)
 		if err != nil {
 			return err
 		}

@@ -198,9 +198,11 @@ func (c *converter) files() error {
 		}
 	}
 	for _, rel := range c.Files() {
-		if err := c.writer.CopyFile(c.Reader, rel); err != nil {
+		sum, err := c.writer.CopyFile(c.Reader, rel)
+		if err != nil {
 			return err
 		}
+		hashes[rel] = sum
 	}
 	manifest, err := c.Manifest.Converted(scheme(c.to), hashes, c.writer.Hashes(), c.notes, c.options.Tool)
 	if err != nil {

@@ -494,6 +494,7 @@ func TestVerifyFinds(t *testing.T) {
 		{"a negative input_scale", "modelopt", func(f *files) { f.put(up+".input_scale", tensor.F32, floats([]float32{-1})) }, itemWeights, "input_scale"},
 		{"an infinite norm", "awq", func(f *files) { binary.LittleEndian.PutUint16(f.tensors["model.norm.weight"].Data, 0x7f80) }, itemFinite, "model.norm.weight"},
 		{"one code", "awq", func(f *files) { f.tensors[up+".qweight"].Data[77] ^= 1 }, packer.ItemHashes, up + ".qweight"},
+		{"a copied file", "awq", func(f *files) { f.other["tokenizer.json"] = []byte("other") }, packer.ItemHashes, "tokenizer.json"},
 		{"the configuration", "awq", func(f *files) {
 			f.other["config.json"] = bytes.Replace(f.other["config.json"], []byte(`"zero_point": true`), []byte(`"zero_point": false`), 1)
 		}, packer.ItemHashes, "config.json"},
