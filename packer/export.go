@@ -137,6 +137,9 @@ func (e *exporter) files(ctx context.Context) error {
 		if err == nil && p.untied {
 			data, err = withMember(data, "tie_word_embeddings", []byte("false"))
 		}
+		if err == nil && p.name != nil {
+			data, err = withMember(data, p.name.key, p.name.value)
+		}
 		if err != nil {
 			return err
 		}

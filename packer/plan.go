@@ -21,6 +21,7 @@ type exportPlan struct {
 	folded  []model.Expected // tensors beside linears that are written transformed
 	untied  bool             // the head becomes a matrix of its own
 	arch    string           // the architecture's name
+	name    *edit            // that config.json lacks; nil: none
 	omitted []string         // source tensors that are left out
 	tensors []checkpoint.Info
 	notes   []string
@@ -71,6 +72,13 @@ func planExport(r *checkpoint.Reader, o *ExportOptions) (*exportPlan, error) {
 		return nil, err
 	}
 	p.notes = append(p.notes, o.Notes...)
+	name, note, err := identify(r.ConfigJSON(), o.Model.Arch)
+	if err != nil {
+		return nil, err
+	}
+	if name != nil {
+		p.name, p.notes = name, append(p.notes, note)
+	}
 	if err := p.list(r, o); err != nil {
 		return nil, err
 	}
