@@ -2,7 +2,6 @@ package checkpoint
 
 import (
 	"fmt"
-	"math"
 
 	"quantize/internal/fault"
 	"quantize/tensor"
@@ -46,10 +45,7 @@ func (r *Reader) rows(name string, from, to int) (tensor.Matrix, error) {
 		return tensor.Matrix{}, &fault.Error{Err: ErrInvalid, Where: where, Found: fmt.Sprintf("shape %v", l.Shape), Wanted: "one or two dimensions"}
 	}
 	if !l.DType.IsFloat() {
-		return tensor.Matrix{}, &fault.Error{
-			Err: ErrInvalid, Where: where, Found: "dtype " + l.DType.String(), Wanted: "a floating-point dtype",
-			Hint: "is the checkpoint quantized already?",
-		}
+		return tensor.Matrix{}, notFloat(where, l.DType)
 	}
 	if l.Elements() == 0 {
 		return tensor.Matrix{}, &fault.Error{Err: ErrInvalid, Where: where, Found: fmt.Sprintf("shape %v", l.Shape), Wanted: "at least one element"}
@@ -73,33 +69,8 @@ func (r *Reader) rows(name string, from, to int) (tensor.Matrix, error) {
 			panic("checkpoint: a checked dtype does not decode")
 		}
 		if i := notFinite(part); i >= 0 {
-			v := part[i]
-			i += first + at
-			return tensor.Matrix{}, &fault.Error{
-				Err: ErrInvalid, Where: where,
-				Found:  fmt.Sprintf("%v at element %d (row %d, column %d)", v, i, i/cols, i%cols),
-				Wanted: "finite weights", Hint: "the checkpoint is damaged, or was saved after training diverged",
-			}
+			return tensor.Matrix{}, infinite(where, part[i], first+at+i, cols)
 		}
 	}
 	return m, nil
-}
-
-// notFinite is the index of the first NaN or infinity, -1 without one.
-func notFinite(x []float32) int {
-	const exponent = 0x7F800000
-	var seen uint32
-	for _, v := range x {
-		// The carry into bit 31 marks an exponent of all ones.
-		seen |= math.Float32bits(v)&exponent + 1<<23
-	}
-	if seen>>31 == 0 {
-		return -1
-	}
-	for i, v := range x {
-		if math.Float32bits(v)&exponent == exponent {
-			return i
-		}
-	}
-	panic("checkpoint: no infinity found again")
 }

@@ -126,10 +126,22 @@ func (w *Writer) Add(name string, data []byte) error {
 
 // Copy writes a tensor of r unchanged, in small pieces. Its dtype and shape
 // must be those that [Create] was told.
-func (w *Writer) Copy(r *Reader, name string) error {
+func (w *Writer) Copy(r *Reader, name string) error { return w.copy(r, name, false) }
+
+// CopyFinite is [Writer.Copy] of floats among which NaN and infinity are an error,
+// as in [Reader.Matrix].
+func (w *Writer) CopyFinite(r *Reader, name string) error { return w.copy(r, name, true) }
+
+func (w *Writer) copy(r *Reader, name string, mustBeFinite bool) error {
 	l, err := r.find(name)
 	if err != nil {
 		return err
+	}
+	var values *finite
+	if mustBeFinite {
+		if values, err = newFinite(l.Info, tensorIn(name, r.File(name))); err != nil {
+			return err
+		}
 	}
 	p, err := w.claim(name)
 	if err != nil {
@@ -149,6 +161,12 @@ func (w *Writer) Copy(r *Reader, name string) error {
 		if err := r.readAt(l, part, at); err != nil {
 			w.unclaim(name)
 			return err
+		}
+		if values != nil {
+			if err := values.piece(part, at); err != nil {
+				w.unclaim(name)
+				return err
+			}
 		}
 		if _, err := w.files[p.shard].WriteAt(part, p.offset+at); err != nil {
 			return w.fail(w.shards[p.shard].file, err)

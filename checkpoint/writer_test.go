@@ -220,8 +220,9 @@ func TestCopyIsUnchanged(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	copied := map[string]string{}
 	for _, rel := range append(r.Files(), configFile) {
-		if err := w.CopyFile(r, rel); err != nil {
+		if copied[rel], err = w.CopyFile(r, rel); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -232,6 +233,11 @@ func TestCopyIsUnchanged(t *testing.T) {
 	wantTensors(t, open(t, out), infos)
 	if got := snapshot(t, out)["tokenizer/merges.txt"]; got != "a b\r\n" {
 		t.Errorf("copied file is %q", got)
+	}
+	for rel, got := range copied {
+		if sum := sha256.Sum256([]byte(snapshot(t, out)[rel])); got != hex.EncodeToString(sum[:]) {
+			t.Errorf("%s: hash %q", rel, got)
+		}
 	}
 	if diff := cmp.Diff(before, snapshot(t, src)); diff != "" {
 		t.Error("the source changed: ", diff)

@@ -2,6 +2,8 @@ package checkpoint
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"io"
 	"io/fs"
@@ -18,17 +20,22 @@ func (w *Writer) File(rel string, data []byte) error {
 	return w.addFile(rel, bytes.NewReader(data))
 }
 
-// CopyFile copies a file of the source directory under the same name.
-func (w *Writer) CopyFile(r *Reader, rel string) error {
+// CopyFile copies a file of the source directory under the same name and gives the
+// sha256, in hex, of what was written: the source may change by the next look at it.
+func (w *Writer) CopyFile(r *Reader, rel string) (string, error) {
 	if err := checkRel(rel); err != nil {
-		return err
+		return "", err
 	}
 	src, _, err := r.root.open(rel)
 	if err != nil {
-		return err
+		return "", err
 	}
-	err = w.addFile(rel, source{src, r.root.path(rel)})
-	return errors.Join(err, src.Close())
+	sum := sha256.New()
+	err = w.addFile(rel, io.TeeReader(source{src, r.root.path(rel)}, sum))
+	if err = errors.Join(err, src.Close()); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(sum.Sum(nil)), nil
 }
 
 // source describes its own errors, so that they are not taken for the output's.

@@ -83,6 +83,9 @@ func ParseConfig(data []byte) (*Config, error) {
 			Found: fmt.Sprintf("%d bytes", len(data)), Wanted: fmt.Sprintf("at most %d", maxConfigBytes),
 		}
 	}
+	if err := checkpoint.UniqueKeys(data); err != nil {
+		return nil, &fault.Error{Err: ErrConfig, Where: configFile, Found: err.Error(), Wanted: "each key once", Hint: "remove the one that is not meant"}
+	}
 	f, err := parseFields(configFile, data)
 	if err != nil {
 		return nil, err

@@ -231,6 +231,16 @@ func TestTensorsFollowTheConfig(t *testing.T) {
 	}
 }
 
+func TestRepeatedKeysAreRefused(t *testing.T) {
+	good := string(edited(t, "llama", nil))
+	for _, more := range []string{`"num_hidden_layers": 1`, `"bos_token_id": 1, "bos_token_id": 1`, `"rope_scaling": {"factor": 2.0, "factor": 4.0, "rope_type": "linear"}`} {
+		data := strings.TrimSuffix(strings.TrimSpace(good), "}") + "," + more + "}"
+		if _, err := model.ParseConfig([]byte(data)); !errors.Is(err, model.ErrConfig) || !strings.Contains(err.Error(), "twice in one object") {
+			t.Errorf("%s: %v", more, err)
+		}
+	}
+}
+
 // FuzzParseConfig holds that no config panics, and that an accepted one is
 // consistent enough to list its tensors.
 func FuzzParseConfig(f *testing.F) {

@@ -205,30 +205,29 @@ func TestBrokenCheckpoints(t *testing.T) {
 	qwen2, llama := modeltest.Shapes()[6], modeltest.Shapes()[0]
 	const q, norm = "model.layers.1.self_attn.q_proj", "model.layers.1.input_layernorm.weight"
 	for _, tc := range []struct {
-		name   string
-		shape  modeltest.Shape
-		edit   func(*modeltest.Checkpoint)
-		where  string
-		loaded bool // only loading can see it
+		name  string
+		shape modeltest.Shape
+		edit  func(*modeltest.Checkpoint)
+		where string
 	}{
-		{"missing weight", llama, func(c *modeltest.Checkpoint) { delete(c.Tensors, q+".weight") }, q + ".weight", false},
-		{"missing norm", llama, func(c *modeltest.Checkpoint) { delete(c.Tensors, norm) }, norm, false},
-		{"missing embedding", llama, func(c *modeltest.Checkpoint) { delete(c.Tensors, "model.embed_tokens.weight") }, "model.embed_tokens.weight", false},
-		{"missing final norm", llama, func(c *modeltest.Checkpoint) { delete(c.Tensors, "model.norm.weight") }, "model.norm.weight", false},
-		{"missing bias", qwen2, func(c *modeltest.Checkpoint) { delete(c.Tensors, q+".bias") }, q + ".bias", false},
+		{"missing weight", llama, func(c *modeltest.Checkpoint) { delete(c.Tensors, q+".weight") }, q + ".weight"},
+		{"missing norm", llama, func(c *modeltest.Checkpoint) { delete(c.Tensors, norm) }, norm},
+		{"missing embedding", llama, func(c *modeltest.Checkpoint) { delete(c.Tensors, "model.embed_tokens.weight") }, "model.embed_tokens.weight"},
+		{"missing final norm", llama, func(c *modeltest.Checkpoint) { delete(c.Tensors, "model.norm.weight") }, "model.norm.weight"},
+		{"missing bias", qwen2, func(c *modeltest.Checkpoint) { delete(c.Tensors, q+".bias") }, q + ".bias"},
 		{"bias too many", llama, func(c *modeltest.Checkpoint) {
 			c.Tensors[q+".bias"] = modeltest.Tensor{Shape: []int{32}, Data: make([]float32, 32)}
-		}, q + ".bias", true},
+		}, q + ".bias"},
 		{"transposed weight", llama, func(c *modeltest.Checkpoint) {
 			w := c.Tensors["model.layers.1.mlp.up_proj.weight"]
 			w.Shape = []int{w.Shape[1], w.Shape[0]}
 			c.Tensors["model.layers.1.mlp.up_proj.weight"] = w
-		}, "model.layers.1.mlp.up_proj.weight", false},
+		}, "model.layers.1.mlp.up_proj.weight"},
 		{"norm as a matrix", llama, func(c *modeltest.Checkpoint) {
 			w := c.Tensors[norm]
 			w.Shape = []int{1, len(w.Data)}
 			c.Tensors[norm] = w
-		}, norm, false},
+		}, norm},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			c := modeltest.Random(1, tc.shape)
@@ -249,10 +248,41 @@ func TestBrokenCheckpoints(t *testing.T) {
 			}
 			_, err = m.Stream(t.Context(), [][]int32{{1, 2}}, model.StreamOptions{})
 			names(t, err, tc.where)
-			if !tc.loaded {
-				names(t, model.Check(c.Parsed(), r), tc.where)
-			}
+			names(t, model.Check(c.Parsed(), r), tc.where)
 		})
+	}
+}
+
+// Strays are told by their kind, with the way out.
+func TestStrays(t *testing.T) {
+	for _, tc := range []struct {
+		family, tensor string
+		says           []string
+	}{
+		{"llama", "model.layers.2.self_attn.q_proj.weight", []string{"config.json num_hidden_layers", "2 beside 1 tensor (model.layers.2.self_attn.q_proj.weight) of later layers", "correct num_hidden_layers"}},
+		{"llama", "model.layers.10.mtp.weight", []string{"config.json num_hidden_layers", "model.layers.10.mtp.weight"}},
+		{"llama", "model.layers.0.self_attn.v_proj.bias", []string{"with attention_bias: true in config.json"}},
+		{"llama", "model.layers.1.mlp.down_proj.bias", []string{"with mlp_bias: true in config.json"}},
+		{"qwen3", "model.layers.1.mlp.down_proj.bias", []string{"Qwen3ForCausalLM has none there"}},
+		{"llama", "model.norm.bias", []string{"LlamaForCausalLM has none there"}},
+		{"llama", "lm_head.bias", []string{"lm_head.bias"}},
+		{"llama", "model.layers.1.self_attn.rotary_emb.inv_freq", nil},
+		{"llama", "model.layers.1.self_attn.other.bias", nil},
+		{"llama", "vision.layers.7.weight", nil},
+	} {
+		c, err := model.ParseConfig(edited(t, tc.family, nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = errors.Join(model.Strays(c, []string{"model.norm.weight", tc.tensor})...)
+		if (err == nil) != (tc.says == nil) {
+			t.Errorf("%s: %v", tc.tensor, err)
+		}
+		for _, s := range tc.says {
+			if !errors.Is(err, checkpoint.ErrInvalid) || !strings.Contains(err.Error(), s) {
+				t.Errorf("%s: %v, wanted %q", tc.tensor, err, s)
+			}
+		}
 	}
 }
 

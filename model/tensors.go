@@ -127,7 +127,8 @@ func (c *Config) Biased(l LinearRule) bool {
 }
 
 // Check compares a full-precision checkpoint with its config and returns all
-// faults joined: tensors that are missing, of another shape, or not floats.
+// faults joined: tensors that are missing, of another shape, not floats, or
+// denied by the config ([Strays]).
 func Check(c *Config, r *checkpoint.Reader) error {
 	if err := unstacked(c, r); err != nil {
 		return err
@@ -138,7 +139,7 @@ func Check(c *Config, r *checkpoint.Reader) error {
 			faults = append(faults, err)
 		}
 	}
-	return errors.Join(faults...)
+	return errors.Join(append(faults, Strays(c, r.Names())...)...)
 }
 
 // stackedPrefix is what transformers 5 calls experts in memory, in all families.

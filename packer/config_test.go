@@ -276,6 +276,26 @@ func FuzzParseQuantizationConfig(f *testing.F) {
 	})
 }
 
+// An edit would be of the first, and parsers take the last.
+func TestRepeatedKeysAreRefused(t *testing.T) {
+	for _, source := range []string{
+		`{"a": 1, "a": 2}`,
+		`{"quantization_config": null, "b": 0, "quantization_config": null}`,
+		`{"quantization_config": {"quant_method": "gptq", "quant_method": "compressed-tensors"}}`,
+		`{"rope_scaling": {"factor": 2, "factor": 4}}`,
+	} {
+		_, parse := ParseQuantizationConfig([]byte(source))
+		_, replace := WithQuantizationConfig([]byte(source), FP8.Config(0, nil))
+		_, remove := ReplaceQuantizationConfig([]byte(source), nil)
+		_, member := withMember([]byte(source), "tie_word_embeddings", []byte("false"))
+		for _, err := range []error{parse, replace, remove, member} {
+			if !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), "twice in one object") {
+				t.Errorf("%s: %v", source, err)
+			}
+		}
+	}
+}
+
 func TestRemoveQuantizationConfig(t *testing.T) {
 	for source, want := range map[string]string{
 		`{"a": 1, "quantization_config": {"b": [1, 2]}, "c": 3}`: `{"a": 1, "c": 3}`,

@@ -35,6 +35,9 @@ func ReplaceQuantizationConfig(source []byte, q any) ([]byte, error) {
 // withoutMember returns a JSON object without key, every other byte but the
 // comma beside it as it is.
 func withoutMember(source []byte, key string) ([]byte, error) {
+	if err := uniqueKeys(source); err != nil {
+		return nil, err
+	}
 	members, end, err := topLevel(source)
 	if err != nil {
 		return nil, &fault.Error{Err: ErrInvalid, Where: "config.json", Found: err.Error(), Wanted: "a JSON object"}
@@ -59,6 +62,9 @@ func withoutMember(source []byte, key string) ([]byte, error) {
 // withMember returns a JSON object with value under key, every other byte of it
 // as it is.
 func withMember(source []byte, key string, value []byte) ([]byte, error) {
+	if err := uniqueKeys(source); err != nil {
+		return nil, err
+	}
 	members, end, err := topLevel(source)
 	if err != nil {
 		return nil, &fault.Error{Err: ErrInvalid, Where: "config.json", Found: err.Error(), Wanted: "a JSON object"}

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 
+	"quantize/checkpoint"
 	"quantize/internal/fault"
 )
 
@@ -21,6 +22,9 @@ const largestConfig = 16 << 20
 func ParseQuantizationConfig(configJSON []byte) (*QuantizationConfig, error) {
 	if len(configJSON) > largestConfig {
 		return nil, badConfig("config.json", fmt.Sprintf("%d bytes", len(configJSON)), fmt.Sprintf("at most %d", largestConfig))
+	}
+	if err := uniqueKeys(configJSON); err != nil {
+		return nil, err
 	}
 	var outer struct {
 		Quantization json.RawMessage `json:"quantization_config"`
@@ -37,6 +41,15 @@ func ParseQuantizationConfig(configJSON []byte) (*QuantizationConfig, error) {
 		return nil, nil
 	}
 	return parseConfig(raw)
+}
+
+// uniqueKeys refuses a config.json in which our edit would be of one member and
+// another reader's look at its namesake.
+func uniqueKeys(configJSON []byte) error {
+	if err := checkpoint.UniqueKeys(configJSON); err != nil {
+		return &fault.Error{Err: ErrInvalid, Where: "config.json", Found: err.Error(), Wanted: "each key once", Hint: "remove the one that is not meant"}
+	}
+	return nil
 }
 
 func isNull(raw json.RawMessage) bool { return len(raw) == 0 || string(raw) == "null" }

@@ -5,10 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"io"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 
 	"quantize/checkpoint"
@@ -85,6 +82,9 @@ func Export(ctx context.Context, r *checkpoint.Reader, out string, o ExportOptio
 	if err != nil {
 		return nil, err
 	}
+	if err := p.remarkHead(ctx, r, &o); err != nil {
+		return nil, err
+	}
 	w, err := checkpoint.Create(out, p.tensors, checkpoint.WriterOptions{ShardBytes: o.ShardBytes})
 	if err != nil {
 		return nil, err
@@ -137,6 +137,9 @@ func (e *exporter) files(ctx context.Context) error {
 		if err == nil && p.untied {
 			data, err = withMember(data, "tie_word_embeddings", []byte("false"))
 		}
+		if err == nil && p.name != nil {
+			data, err = withMember(data, p.name.key, p.name.value)
+		}
 		if err != nil {
 			return err
 		}
@@ -156,10 +159,7 @@ func (e *exporter) files(ctx context.Context) error {
 		if _, replaced := e.options.Files[rel]; replaced || rel == configPath || rel == ManifestPath || rel == weightOnlyPath {
 			continue
 		}
-		if err := e.writer.CopyFile(e.reader, rel); err != nil {
-			return err
-		}
-		sum, err := hashFile(filepath.Join(e.reader.Dir(), filepath.FromSlash(rel)))
+		sum, err := e.writer.CopyFile(e.reader, rel)
 		if err != nil {
 			return err
 		}
@@ -215,20 +215,6 @@ func (e *exporter) finish(ctx context.Context) error {
 	maps.Copy(all, files)
 	e.options.Files = all
 	return nil
-}
-
-// hashFile is the SHA-256 of a file, in hex.
-func hashFile(path string) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer func() { _ = f.Close() }() // only read
-	sum := sha256.New()
-	if _, err := io.Copy(sum, f); err != nil {
-		return "", err
-	}
-	return hex.EncodeToString(sum.Sum(nil)), nil
 }
 
 // The configuration files of a checkpoint.

@@ -209,6 +209,7 @@ func TestExportHeadAndUnknownTensors(t *testing.T) {
 	c := tiny(t, 128, 128, true)
 	c.tensors["lm_head.weight"] = c.tensors["model.embed_tokens.weight"]
 	c.tensors["model.layers.0.self_attn.rotary_emb.inv_freq"] = bf16Part([]int{32}, func(i int) float32 { return float32(i) })
+	c.poison("model.layers.0.self_attn.rotary_emb.inv_freq", 5, 0x7fc0) // nobody knows what it means
 	r := open(t, c.write(t))
 	out := filepath.Join(t.TempDir(), "out")
 	if _, err := Export(context.Background(), r, out, options(t, r, W4A8)); err != nil {
@@ -233,6 +234,16 @@ func TestExportHeadAndUnknownTensors(t *testing.T) {
 }
 
 var errRounding = errors.New("rounding failed")
+
+// poisoned is a model with biases in which one BF16 is no number.
+func poisoned(tied bool, name string, i int, bits uint16) func(t *testing.T) *contents {
+	return func(t *testing.T) *contents {
+		c := tiny(t, 128, 256, tied)
+		c.biases()
+		c.poison(name, i, bits)
+		return c
+	}
+}
 
 func TestExportLeavesNothingBehind(t *testing.T) {
 	plain := func(t *testing.T) *contents { return tiny(t, 128, 256, true) }
@@ -304,6 +315,34 @@ func TestExportLeavesNothingBehind(t *testing.T) {
 				return q, r.Layer(), err
 			}
 		}, ErrInvalid, "64x128"},
+		{"layers that config.json does not count", func(t *testing.T) *contents {
+			c := plain(t)
+			c.replace(configPath, `"num_hidden_layers": 2`, `"num_hidden_layers": 1`)
+			return c
+		}, nil, checkpoint.ErrInvalid, "correct num_hidden_layers in config.json"},
+		{"bias that config.json denies", func(t *testing.T) *contents {
+			c := plain(t)
+			c.tensors["model.layers.1.self_attn.q_proj.bias"] = ones(128)
+			return c
+		}, nil, checkpoint.ErrInvalid, "attention_bias: true"},
+		{"scale of a quantized weight", func(t *testing.T) *contents {
+			c := plain(t)
+			c.tensors["model.layers.1.mlp.up_proj.weight_scale"] = ones(256, 1)
+			return c
+		}, nil, ErrInvalid, "model.layers.1.mlp.up_proj.weight_scale"},
+		{"packed head", func(t *testing.T) *contents {
+			c := plain(t)
+			c.tensors["lm_head.weight_packed"] = ones(2, 2)
+			return c
+		}, nil, ErrInvalid, "lm_head.weight_packed"},
+		{"NaN in the embedding", poisoned(true, "model.embed_tokens.weight", 300, 0x7fc0), nil, checkpoint.ErrInvalid, "NaN at element 300 (row 2, column 44)"},
+		{"infinity in a norm", poisoned(true, "model.layers.1.post_attention_layernorm.weight", 3, 0x7f80), nil, checkpoint.ErrInvalid, "post_attention_layernorm.weight"},
+		{"infinity in the last norm", poisoned(true, "model.norm.weight", 3, 0xff80), nil, checkpoint.ErrInvalid, "-Inf at element 3"},
+		{"NaN in a bias", poisoned(true, "model.layers.0.self_attn.q_proj.bias", 3, 0xffff), nil, checkpoint.ErrInvalid, "q_proj.bias"},
+		{"NaN in the head", poisoned(false, "lm_head.weight", 0, 0x7fc0), nil, checkpoint.ErrInvalid, "lm_head.weight"},
+		{"NaN in an ignored linear", poisoned(true, "model.layers.0.mlp.down_proj.weight", 9, 0x7fc0), func(o *ExportOptions, _ func()) {
+			o.Linears = []string{"model.layers.0.mlp.gate_proj", "model.layers.0.mlp.up_proj"}
+		}, checkpoint.ErrInvalid, "model.layers.0.mlp.down_proj.weight"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := open(t, c.source(t).write(t))

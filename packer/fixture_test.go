@@ -1,6 +1,8 @@
 package packer
 
 import (
+	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -64,6 +66,33 @@ func bf16Part(shape []int, value func(i int) float32) part {
 		panic(err)
 	}
 	return part{tensor.BF16, shape, data}
+}
+
+// poison puts the bits of a BF16 in the place of element i.
+func (c *contents) poison(name string, i int, bits uint16) {
+	data := bytes.Clone(c.tensors[name].data) // originals are shared
+	binary.LittleEndian.PutUint16(data[2*i:], bits)
+	p := c.tensors[name]
+	p.data = data
+	c.tensors[name] = p
+}
+
+// biases gives attention the biases that config.json then promises.
+func (c *contents) biases() {
+	for _, rel := range []string{configPath, weightOnlyPath} {
+		if text, ok := c.files[rel]; ok {
+			c.files[rel] = bytes.Replace(text, []byte(`"hidden_size"`), []byte(`"attention_bias": true, "hidden_size"`), 1)
+		}
+	}
+	cfg, err := model.ParseConfig(c.files[configPath])
+	if err != nil {
+		panic(err)
+	}
+	for _, e := range model.Tensors(cfg) {
+		if e.Kind == model.KindBias {
+			c.tensors[e.Name] = bf16Part(e.Shape, func(int) float32 { return 1 })
+		}
+	}
 }
 
 // write stores c in a new directory.

@@ -53,7 +53,10 @@ func (e *exporter) encodeFolded(t model.Expected) (stored, error) {
 		return stored{}, err
 	}
 	s := stored{t.Name, make([]byte, t.Bytes())}
-	return s, tensor.Encode(s.data, m.Data, t.DType)
+	if err := tensor.Encode(s.data, m.Data, t.DType); err != nil {
+		return s, err
+	}
+	return s, checkpoint.CheckFinite(t.Info, s.data)
 }
 
 // writeEnds writes the transformed embedding, final norm and head, a slice of
@@ -120,6 +123,9 @@ func (f *foldedRows) slice(to int) ([]byte, error) {
 	}
 	data := make([]byte, f.tensor.Bytes()/int64(f.tensor.Shape[0])*int64(to-f.at))
 	if err := tensor.Encode(data, m.Data, f.tensor.DType); err != nil {
+		return nil, err
+	}
+	if err := checkpoint.CheckFinite(f.tensor.Info, data); err != nil {
 		return nil, err
 	}
 	return data, f.journal.Store(key, checkpoint.SectionOf(rowsSection, data))

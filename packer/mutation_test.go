@@ -31,6 +31,21 @@ func cached(c *contents) {
 	}
 }
 
+const plainRecipe = "name: r\nscheme: W4A8_FP8\nweights: {rounding: rtn}\nignore: [lm_head]\nkv: {format: none}\n"
+
+// signed gives the manifest a recipe, and the hash of a tensor as it is now: who
+// changes a tensor may sign it too.
+func (c *contents) signed(recipe, name string) {
+	m, err := ParseManifest(c.files[ManifestPath])
+	if err != nil {
+		panic(err)
+	}
+	m.Recipe, m.Tensors[name] = recipe, sha256Hex(c.tensors[name].data)
+	if c.files[ManifestPath], err = m.encode(); err != nil {
+		panic(err)
+	}
+}
+
 // sidecar gives a checkpoint one.
 func (c *contents) sidecar(s Sidecar) {
 	data, err := EncodeSidecar(&s)
@@ -63,6 +78,12 @@ func TestMutations(t *testing.T) {
 				delete(c.tensors, up+s)
 			}
 		}, ItemNames, up + ".weight_packed"},
+		{"bias that config.json denies", W4A8, func(c *contents) {
+			c.tensors["model.layers.0.self_attn.q_proj.bias"] = ones(128)
+		}, ItemNames, "model.layers.0.self_attn.q_proj.bias: invalid checkpoint: found 1 tensor"},
+		{"layers that config.json does not count", W4A8, func(c *contents) {
+			c.replace(configPath, `"num_hidden_layers": 2`, `"num_hidden_layers": 1`)
+		}, ItemNames, "config.json num_hidden_layers"},
 		{"weight beside weight_packed", W4A8, func(c *contents) {
 			c.tensors[up+".weight"] = ones(128, 128)
 		}, ItemNames, up + ".weight: found a stray tensor"},
@@ -92,6 +113,18 @@ func TestMutations(t *testing.T) {
 		{"negative scale", W4A8, func(c *contents) { setScale(c, 4, 0xbf80) }, ItemScales, "element 4: found -1"},
 		{"infinite scale", W4A8, func(c *contents) { setScale(c, 5, 0x7f80) }, ItemScales, "+Inf"},
 		{"NaN scale", W4A8, func(c *contents) { setScale(c, 6, 0x7fc0) }, ItemScales, "NaN"},
+		{"NaN in the embedding", W4A8, func(c *contents) { c.poison("model.embed_tokens.weight", 300, 0x7fc0) }, ItemFinite, "model.embed_tokens.weight"},
+		{"infinity in a norm", W4A8, func(c *contents) { c.poison("model.layers.1.input_layernorm.weight", 5, 0x7f80) }, ItemFinite, "+Inf at element 5 (row 0, column 5)"},
+		{"infinity in the last norm", W4A8, func(c *contents) { c.poison("model.norm.weight", 127, 0xff80) }, ItemFinite, "-Inf at element 127"},
+		{"NaN in a bias", W4A8, func(c *contents) {
+			c.biases()
+			c.poison("model.layers.0.self_attn.q_proj.bias", 7, 0xffff)
+		}, ItemFinite, "q_proj.bias"},
+		{"NaN in the head", W4A8, func(c *contents) {
+			c.replace(configPath, `"tie_word_embeddings": true`, `"tie_word_embeddings": false`)
+			c.tensors["lm_head.weight"] = ones(96, 128)
+			c.poison("lm_head.weight", 0, 0x7fc0)
+		}, ItemFinite, "lm_head.weight"},
 		{"another method", W4A8, func(c *contents) { c.replace(configPath, `"compressed-tensors"`, `"gptq"`) }, ItemConfig, "gptq"},
 		{"not compressed", W4A8, func(c *contents) { c.replace(configPath, `"compressed"`, `"frozen"`) }, ItemConfig, "quantization_status"},
 		{"format in one place", W4A8, func(c *contents) {
@@ -273,6 +306,15 @@ func TestMutations(t *testing.T) {
 		{"tensor of the source lost", W4A8, func(c *contents) {
 			c.replace(ManifestPath, `"sources": {`, `"sources": {"model.layers.2.mtp.weight": "`+strings.Repeat("00", 32)+`",`)
 		}, ItemOrigin, "model.layers.2.mtp.weight"},
+		{"copied norm that is not the source's", W4A8, func(c *contents) {
+			c.tensors["model.norm.weight"] = ones(128)
+			c.signed(plainRecipe, "model.norm.weight")
+		}, ItemOrigin, "model.norm.weight: found sha256"},
+		{"unknown tensor that is not the source's, after a rotation", W4A8, func(c *contents) {
+			c.tensors["extra"] = ones(2)
+			c.replace(ManifestPath, `"sources": {`, `"sources": {"extra": "`+strings.Repeat("00", 32)+`",`)
+			c.signed(plainRecipe+"rotation: {values: hadamard}\n", "extra")
+		}, ItemOrigin, "extra: found sha256"},
 		{"tokenizer changed", W4A8, func(c *contents) { c.files["tokenizer.json"] = []byte("{ }") }, ItemHashes, "tokenizer.json"},
 		{"tokenizer lost", W4A8, func(c *contents) { delete(c.files, "tokenizer.json") }, ItemHashes, "tokenizer.json"},
 		{"FP8 codes of another width", FP8, func(c *contents) {
@@ -443,6 +485,10 @@ func TestMutationControls(t *testing.T) {
 	for name, change := range map[string]func(c *contents){
 		"nothing":   func(*contents) {},
 		"FP8 cache": cached,
+		"a norm that a transform may have changed": func(c *contents) {
+			c.tensors["model.norm.weight"] = ones(128)
+			c.signed(plainRecipe+"rotation: {values: hadamard}\n", "model.norm.weight")
+		},
 		"a file of the user's": func(c *contents) {
 			c.files["notes.txt"] = []byte("mine")
 		},

@@ -251,7 +251,11 @@ func (e *exporter) copy(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		if err := e.writer.Copy(e.reader, name); err != nil {
+		copyTensor := e.writer.Copy
+		if e.plan.known[name] {
+			copyTensor = e.writer.CopyFinite
+		}
+		if err := copyTensor(e.reader, name); err != nil {
 			return err
 		}
 	}

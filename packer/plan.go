@@ -17,8 +17,11 @@ type exportPlan struct {
 	linears []LinearShape    // to be quantized, in order of computation
 	ignore  []string         // linear modules that stay as they are
 	copies  []string         // source tensors that are copied unchanged
+	known   map[string]bool  // of those, the model's own: NaN in them is a fault
 	folded  []model.Expected // tensors beside linears that are written transformed
 	untied  bool             // the head becomes a matrix of its own
+	arch    string           // the architecture's name
+	name    *edit            // that config.json lacks; nil: none
 	omitted []string         // source tensors that are left out
 	tensors []checkpoint.Info
 	notes   []string
@@ -36,7 +39,7 @@ func planExport(r *checkpoint.Reader, o *ExportOptions) (*exportPlan, error) {
 	if err := model.Check(o.Model, r); err != nil {
 		return nil, err
 	}
-	p := &exportPlan{scheme: o.Scheme}
+	p := &exportPlan{scheme: o.Scheme, arch: o.Model.Arch.Name}
 	if o.Scheme.String() == "unset" {
 		return nil, &fault.Error{Err: ErrOption, Where: "scheme", Found: "none", Wanted: "w4a8, w4a16 or fp8"}
 	}
@@ -69,6 +72,13 @@ func planExport(r *checkpoint.Reader, o *ExportOptions) (*exportPlan, error) {
 		return nil, err
 	}
 	p.notes = append(p.notes, o.Notes...)
+	name, note, err := identify(r.ConfigJSON(), o.Model.Arch)
+	if err != nil {
+		return nil, err
+	}
+	if name != nil {
+		p.name, p.notes = name, append(p.notes, note)
+	}
 	if err := p.list(r, o); err != nil {
 		return nil, err
 	}
@@ -104,11 +114,15 @@ func (p *exportPlan) decide(o *ExportOptions) error {
 }
 
 // list sorts the source's tensors into copied, transformed, replaced and left
-// out. Tensors that the model does not know are copied.
+// out. Tensors that the model does not know are copied, and the user is told.
 func (p *exportPlan) list(r *checkpoint.Reader, o *ExportOptions) error {
 	replaced, changed := map[string]LinearShape{}, map[string]model.Expected{}
 	for _, l := range p.linears {
 		replaced[l.Name+weightSuffix] = l
+	}
+	p.known = map[string]bool{}
+	for _, t := range model.Tensors(o.Model) {
+		p.known[t.Name] = true
 	}
 	cfg := o.Model
 	if o.Folded != nil {
@@ -120,6 +134,11 @@ func (p *exportPlan) list(r *checkpoint.Reader, o *ExportOptions) error {
 			}
 		}
 	}
+	stale, err := leftovers(o.Model, r.Names())
+	if err != nil {
+		return err
+	}
+	var dropped []string
 	head := cfg.Arch.Head + weightSuffix
 	for _, name := range r.Names() {
 		info, err := r.Info(name)
@@ -134,6 +153,8 @@ func (p *exportPlan) list(r *checkpoint.Reader, o *ExportOptions) error {
 			p.omitted = append(p.omitted, name)
 		case o.isCache(name): // a source may come with scales of another cache
 			p.omitted = append(p.omitted, name)
+		case stale[name]:
+			p.omitted, dropped = append(p.omitted, name), append(dropped, name)
 		case quantized:
 			p.tensors = append(p.tensors, p.scheme.layout(l, p.group)...)
 		case transformed:
@@ -145,6 +166,7 @@ func (p *exportPlan) list(r *checkpoint.Reader, o *ExportOptions) error {
 			p.tensors = append(p.tensors, info)
 		}
 	}
+	p.remarks(dropped)
 	if p.untied {
 		t := changed[head]
 		info, err := r.Info(cfg.Arch.Embedding + weightSuffix)

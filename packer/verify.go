@@ -43,6 +43,7 @@ const (
 	ItemCache      = "cache"      // 9: kv_cache_scheme exactly where there are scales
 	ItemAttention  = "attention"  // the sidecar and its plan
 	ItemPrivate    = "private"    // what only this program computes is refused by others
+	ItemFinite     = "finite"     // 7: no NaN or infinity in what stays in full precision
 	ItemShape      = "weight_shape"
 	ItemScales     = "scales"   // 7: finite and positive
 	ItemCodes      = "codes"    // in range of the grid, no FP8 NaN
@@ -147,6 +148,9 @@ func (v *verifier) run(ctx context.Context) error {
 	v.cache()
 	v.attention()
 	v.private()
+	if err := v.finite(ctx); err != nil {
+		return err
+	}
 	if err := v.values(ctx); err != nil {
 		return err
 	}

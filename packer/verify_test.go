@@ -3,8 +3,11 @@ package packer
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
+	"io"
 	"maps"
 	"os"
 	"path/filepath"
@@ -221,6 +224,52 @@ func TestVerifyFindsDamagedFiles(t *testing.T) {
 	if _, err := Verify(t.Context(), filepath.Join(t.TempDir(), "nowhere")); !errors.Is(err, ErrInvalid) {
 		t.Errorf("no directory: %v", err)
 	}
+}
+
+// Side files may be larger than anything that is parsed.
+func TestVerifyHashesLargeFiles(t *testing.T) {
+	c := damageable(t, W4A8, GridLUT)
+	m, err := ParseManifest(c.files[ManifestPath])
+	if err != nil {
+		t.Fatal(err)
+	}
+	const large = largestManifest + 1
+	sum := sha256.New()
+	if _, err := io.CopyN(sum, zeros{}, large); err != nil {
+		t.Fatal(err)
+	}
+	m.Files["adapter.gguf"] = hex.EncodeToString(sum.Sum(nil))
+	if c.files[ManifestPath], err = m.encode(); err != nil {
+		t.Fatal(err)
+	}
+	dir := c.write(t)
+	path := filepath.Join(dir, "adapter.gguf")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(path, large); err != nil { // with holes
+		t.Fatal(err)
+	}
+	demandOK(t, dir)
+	if err := os.Truncate(path, large+1); err != nil {
+		t.Fatal(err)
+	}
+	if v := mustVerify(t, dir); !fails(v, ItemHashes, "adapter.gguf: found sha256") {
+		t.Errorf("%+v", v)
+	}
+	if err := errors.Join(os.Remove(path), os.Mkdir(path, 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	if v := mustVerify(t, dir); !fails(v, ItemHashes, "adapter.gguf: found no regular file") {
+		t.Errorf("%+v", v)
+	}
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) {
+	clear(p)
+	return len(p), nil
 }
 
 // ReadWeight refuses what would be wrong weights.

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"quantize/internal/fault"
+	"quantize/model"
 	"quantize/recipe"
 	"quantize/tensor"
 )
@@ -34,22 +35,42 @@ func (v *verifier) embeddings() {
 	v.item(ItemEmbeddings, fmt.Sprintf("tied: %v", v.config.TieEmbeddings), bad)
 }
 
-// origin accounts for every tensor of the source: it was written under its name,
+// origin accounts for every tensor of the source: it was copied or transformed,
 // replaced by quantized ones, or left out on purpose.
 func (v *verifier) origin() {
 	if v.manifest == nil {
 		return // told by hashes
 	}
 	var bad []string
+	changed := v.transformed()
 	for _, name := range slices.Sorted(maps.Keys(v.manifest.Sources)) {
 		module, isWeight := strings.CutSuffix(name, weightSuffix)
 		_, quantized := v.quantity[module]
 		replaced := quantized && isWeight
+		source, written := v.manifest.Sources[name], v.manifest.Tensors[name]
+		if v.r.Has(name) && !replaced && !changed[name] && written != "" && written != source { // one that is not listed is told by hashes
+			bad = append(bad, fmt.Sprintf("%s: found sha256 %s, wanted %s, that of the source, as nothing but a copy was made", name, written, source))
+		}
 		if !v.r.Has(name) && !replaced && !slices.Contains(v.manifest.Omitted, name) {
 			bad = append(bad, name+": found a tensor of the source that is neither here nor quantized nor omitted, wanted it")
 		}
 	}
 	v.item(ItemOrigin, fmt.Sprintf("%d tensors of the source, %d left out on purpose", len(v.manifest.Sources), len(v.manifest.Omitted)), bad)
+}
+
+// transformed names the tensors that the recipe may have changed beside rounding:
+// transforms rewrite every tensor of the model. A recipe of another version may not
+// decode; then nothing is known, as if it had transforms.
+func (v *verifier) transformed() map[string]bool {
+	r, err := recipe.Decode(ManifestPath+" recipe", []byte(v.manifest.Recipe))
+	if err == nil && r.Rotation.IsZero() && r.Rope.IsZero() && r.Smoothing.IsZero() {
+		return nil
+	}
+	names := map[string]bool{}
+	for _, e := range model.Tensors(v.config) {
+		names[e.Name] = true
+	}
+	return names
 }
 
 // sameFigure is how far a figure of the manifest may be from the one computed

@@ -96,6 +96,9 @@ func (v *verifier) names() {
 		stray(module+".weight_g_idx", "without reordered groups")
 		stray(module+".input_scale", "where activations are scaled per token")
 	}
+	for _, err := range model.Strays(v.config, v.r.Names()) {
+		bad = append(bad, err.Error())
+	}
 	bad = append(bad, v.unknown(bad)...)
 	v.item(ItemNames, fmt.Sprintf("%d expected tensors, all there", len(v.expected())), bad)
 }

@@ -6,8 +6,34 @@ import (
 	"fmt"
 	"math"
 
+	"quantize/model"
 	"quantize/tensor"
 )
+
+// finite reads every tensor of the model that is not quantized. Those that the
+// model does not know may hold anything.
+func (v *verifier) finite(ctx context.Context) error {
+	var bad []string
+	checked := 0
+	for _, e := range model.Tensors(v.config) {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if _, quantized := v.quantity[e.Module]; quantized && e.Kind == model.KindLinear {
+			continue
+		}
+		info, err := v.r.Info(e.Name)
+		if err != nil || !info.DType.IsFloat() {
+			continue // told by names or shapes
+		}
+		checked++
+		if err := v.r.Finite(e.Name); err != nil {
+			bad = append(bad, err.Error())
+		}
+	}
+	v.item(ItemFinite, fmt.Sprintf("%d tensors in full precision without NaN or infinity", checked), bad)
+	return nil
+}
 
 // values reads every quantized linear whose tensors are as they should be.
 func (v *verifier) values(ctx context.Context) error {

@@ -151,6 +151,44 @@ func TestStageAppearsAtOnceOrNotAtAll(t *testing.T) {
 	}
 }
 
+// Who made the output private, or shared with a group, finds it so, and never wider
+// while it is filled.
+func TestStageKeepsTheMode(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []fs.FileMode{0o700, 0o755, 0o770, 0o777, 0o500, 0o700 | fs.ModeSticky} {
+		for _, commit := range []bool{true, false} {
+			out := filepath.Join(t.TempDir(), "out")
+			if err := os.Mkdir(out, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Chmod(out, mode); err != nil { // whatever the umask
+				t.Fatal(err)
+			}
+			s, err := OS.NewStage(out)
+			if err != nil {
+				t.Fatal(err)
+			}
+			put(t, s, "x", "1")
+			if st, err := os.Stat(s.Dir()); err != nil || st.Mode()&permissions != mode|0o700 {
+				t.Errorf("%v: while it is filled %v, %v", mode, st.Mode(), err)
+			}
+			end := s.Abort
+			if commit {
+				end = s.Commit
+			}
+			if err := end(); err != nil {
+				t.Fatal(err)
+			}
+			if st, err := os.Stat(out); err != nil || st.Mode()&permissions != mode {
+				t.Errorf("%v: commit %v leaves %v, %v", mode, commit, st.Mode(), err)
+			}
+			if err := os.Chmod(out, 0o700); err != nil { // so that it can be removed
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
 func TestStageRefusesWhatIsInTheWay(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -15,18 +15,19 @@ var ErrNotEmpty = errors.New("exists and is not an empty directory")
 // concurrent use; writing to its files is.
 type Stage struct {
 	disk    Disk
-	out     string   // final path, symbolic links resolved
-	tmp     string   // where the files are now
-	dirs    []string // directories inside tmp, parents first
-	parents []string // parents of out made here, outermost first
-	hadOut  bool     // out was an empty directory
-	over    bool     // committed or aborted
+	out     string      // final path, symbolic links resolved
+	tmp     string      // where the files are now
+	dirs    []string    // directories inside tmp, parents first
+	parents []string    // parents of out made here, outermost first
+	hadOut  bool        // out was an empty directory
+	mode    fs.FileMode // of that
+	over    bool        // committed or aborted
 }
 
 // NewStage starts the directory out on this disk. out must not exist or be an
 // empty directory, which is removed (that shows early that Commit can take its
-// place: a mount point, for one, cannot be replaced) and comes back on Abort.
-// Missing parents are made.
+// place: a mount point, for one, cannot be replaced) and comes back on Abort; its
+// mode holds for the new directory too, from the start. Missing parents are made.
 func (d Disk) NewStage(out string) (*Stage, error) {
 	out, err := filepath.Abs(out)
 	if err != nil {
@@ -40,6 +41,9 @@ func (d Disk) NewStage(out string) (*Stage, error) {
 	if err == nil {
 		s.tmp = tempName(s.out)
 		err = d.Mkdir(s.tmp)
+	}
+	if err == nil && s.hadOut {
+		err = setMode(s.tmp, s.mode|0o700) // files are still to be made in it
 	}
 	if err != nil {
 		return nil, errors.Join(err, s.Abort())
@@ -64,11 +68,26 @@ func (s *Stage) clear() error {
 	if err != nil {
 		return err
 	}
+	st, err := os.Stat(s.out)
+	if err != nil {
+		return err
+	}
 	if err := os.Remove(s.out); err != nil {
 		return err
 	}
-	s.hadOut = true
+	s.hadOut, s.mode = true, st.Mode()&permissions
 	return nil
+}
+
+const permissions = fs.ModePerm | fs.ModeSetuid | fs.ModeSetgid | fs.ModeSticky
+
+// setMode changes only what differs: some file systems have one mode for all.
+func setMode(dir string, mode fs.FileMode) error {
+	st, err := os.Stat(dir)
+	if err != nil || st.Mode()&permissions == mode {
+		return err
+	}
+	return os.Chmod(dir, mode)
 }
 
 func (s *Stage) makeParents(dir string) error {
@@ -139,7 +158,11 @@ func (s *Stage) Commit() error {
 		return err
 	}
 	s.over = true
-	err := s.disk.SyncDir(filepath.Dir(s.out))
+	var err error
+	if s.hadOut {
+		err = setMode(s.out, s.mode)
+	}
+	err = errors.Join(err, s.disk.SyncDir(filepath.Dir(s.out)))
 	for i := len(s.parents) - 1; i >= 0; i-- {
 		err = errors.Join(err, s.disk.SyncDir(filepath.Dir(s.parents[i])))
 	}
@@ -158,7 +181,11 @@ func (s *Stage) Abort() error {
 		err = os.RemoveAll(s.tmp)
 	}
 	if s.hadOut {
-		err = errors.Join(err, os.Mkdir(s.out, 0o777))
+		made := os.Mkdir(s.out, 0o700)
+		if made == nil {
+			made = setMode(s.out, s.mode)
+		}
+		err = errors.Join(err, made)
 	}
 	for i := len(s.parents) - 1; i >= 0; i-- {
 		if os.Remove(s.parents[i]) != nil {

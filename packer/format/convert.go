@@ -84,11 +84,19 @@ func (c *converter) run(ctx context.Context) error {
 	if err := c.weights(ctx); err != nil {
 		return err
 	}
+	known := map[string]bool{}
+	for _, name := range c.fullPrecision() {
+		known[name] = true
+	}
 	for _, name := range c.copies {
 		if err := ctx.Err(); err != nil {
 			return context.Cause(ctx)
 		}
-		if err := c.writer.Copy(c.Reader, name); err != nil {
+		copyTensor := c.writer.Copy
+		if known[name] {
+			copyTensor = c.writer.CopyFinite
+		}
+		if err := copyTensor(c.Reader, name); err != nil {
 			return err
 		}
 	}
@@ -190,9 +198,11 @@ func (c *converter) files() error {
 		}
 	}
 	for _, rel := range c.Files() {
-		if err := c.writer.CopyFile(c.Reader, rel); err != nil {
+		sum, err := c.writer.CopyFile(c.Reader, rel)
+		if err != nil {
 			return err
 		}
+		hashes[rel] = sum
 	}
 	manifest, err := c.Manifest.Converted(scheme(c.to), hashes, c.writer.Hashes(), c.notes, c.options.Tool)
 	if err != nil {

@@ -319,6 +319,7 @@ func TestConvertRefuses(t *testing.T) {
 		{"the same for modelopt", packer.W4A8, func(f *files) { small(f, up) }, "modelopt", ErrRepresent, []string{up}},
 		{"a missing scale", packer.W4A8, func(f *files) { delete(f.tensors, up+".weight_scale") }, "awq", checkpoint.ErrInvalid, []string{up + ".weight_scale"}},
 		{"a negative scale", packer.W4A8, func(f *files) { f.tensors[up+".weight_scale"].Data[1] = 0xbf }, "awq", packer.ErrInvalid, []string{up, "finite positive"}},
+		{"an infinite norm", packer.W4A8, func(f *files) { binary.LittleEndian.PutUint16(f.tensors["model.norm.weight"].Data[2:], 0x7f80) }, "awq", checkpoint.ErrInvalid, []string{"model.norm.weight", "+Inf at element 1"}},
 		{"another weight_shape", packer.W4A8, func(f *files) { f.tensors[up+".weight_shape"].Data[0] = 1 }, "awq", packer.ErrInvalid, []string{"weight_shape"}},
 		{"up without gate", packer.W4A8, func(f *files) {
 			for _, s := range []string{".weight_packed", ".weight_scale", ".weight_shape"} {
@@ -491,7 +492,9 @@ func TestVerifyFinds(t *testing.T) {
 		{"weight_scale_2 of one shard", "modelopt", func(f *files) { f.put(up+".weight_scale_2", tensor.F32, floats([]float32{2})) }, itemMerged, "weight_scale_2 2"},
 		{"pre_quant_scale missing", "modelopt", func(f *files) { delete(f.tensors, down+".pre_quant_scale") }, itemMerged, down + ".pre_quant_scale"},
 		{"a negative input_scale", "modelopt", func(f *files) { f.put(up+".input_scale", tensor.F32, floats([]float32{-1})) }, itemWeights, "input_scale"},
+		{"an infinite norm", "awq", func(f *files) { binary.LittleEndian.PutUint16(f.tensors["model.norm.weight"].Data, 0x7f80) }, itemFinite, "model.norm.weight"},
 		{"one code", "awq", func(f *files) { f.tensors[up+".qweight"].Data[77] ^= 1 }, packer.ItemHashes, up + ".qweight"},
+		{"a copied file", "awq", func(f *files) { f.other["tokenizer.json"] = []byte("other") }, packer.ItemHashes, "tokenizer.json"},
 		{"the configuration", "awq", func(f *files) {
 			f.other["config.json"] = bytes.Replace(f.other["config.json"], []byte(`"zero_point": true`), []byte(`"zero_point": false`), 1)
 		}, packer.ItemHashes, "config.json"},

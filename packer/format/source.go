@@ -72,6 +72,20 @@ func (s *Source) Read(l packer.LinearShape) (packer.Weight, error) {
 	return Read(s.Reader, s.Format, l.Name, l.N, l.K)
 }
 
+// fullPrecision names the tensors of the model that are not packed linears.
+func (s *Source) fullPrecision() (names []string) {
+	packed := map[string]bool{}
+	for _, l := range s.Quantized {
+		packed[l.Name] = true
+	}
+	for _, e := range model.Tensors(s.Model) {
+		if e.Kind != model.KindLinear || !packed[e.Module] {
+			names = append(names, e.Name)
+		}
+	}
+	return names
+}
+
 // readManifest takes what this program wrote beside its own exports.
 func (s *Source) readManifest() error {
 	data, err := os.ReadFile(filepath.Join(s.Dir(), filepath.FromSlash(packer.ManifestPath)))

@@ -15,6 +15,7 @@ const (
 	itemStructure = packer.ItemStructure
 	itemConfig    = packer.ItemConfig
 	itemNames     = packer.ItemNames
+	itemFinite    = packer.ItemFinite
 	itemWeights   = "weights" // every packed linear unpacks: dtypes, shapes, scales, zero points
 	itemMerged    = "merged"  // modelopt: merged layers share their scalars, the others have pre_quant_scale
 )
@@ -30,6 +31,9 @@ func Verify(ctx context.Context, r *checkpoint.Reader) (*packer.Verification, er
 	} else {
 		v.item(itemConfig, fmt.Sprintf("%s, %s, %d linears", src.Format.Name(), summary(src.Format), len(src.Quantized)), nil)
 		v.names(src)
+		if err := v.finite(ctx, src); err != nil {
+			return nil, err
+		}
 		if err := v.weights(ctx, src); err != nil {
 			return nil, err
 		}
@@ -108,6 +112,24 @@ func (v *verifier) names(src *Source) {
 		}
 	}
 	v.item(itemNames, "every tensor of the model, and nothing else", bad)
+}
+
+// finite reads what stays in full precision.
+func (v *verifier) finite(ctx context.Context, src *Source) error {
+	var bad []string
+	for _, name := range src.fullPrecision() {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if !v.r.Has(name) {
+			continue // told by names
+		}
+		if err := v.r.Finite(name); err != nil {
+			bad = append(bad, err.Error())
+		}
+	}
+	v.item(itemFinite, "no NaN or infinity in full precision", bad)
+	return nil
 }
 
 // weights unpacks every linear, which checks dtypes, shapes, scales and zero
