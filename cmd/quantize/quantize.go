@@ -4,14 +4,10 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"path/filepath"
 	"runtime/debug"
-	"strings"
 	"time"
 
 	"quantize/calibrate"
-	"quantize/checkpoint"
-	"quantize/internal/fault"
 	"quantize/model"
 	"quantize/model/tokenizer"
 	"quantize/packer"
@@ -157,22 +153,6 @@ func (e *env) work(ctx context.Context, l *loaded, j job, windows [][]int32, o p
 	res := newRunResult(j, report, o.Notes)
 	res.Rounding = o.Rounding
 	return res, nil
-}
-
-// outside refuses an output inside the source, which is never written to.
-func outside(source, out string) error {
-	from, err := filepath.Abs(source)
-	if err != nil {
-		return err
-	}
-	to, err := filepath.Abs(out)
-	if err != nil {
-		return err
-	}
-	if rel, err := filepath.Rel(from, to); err == nil && rel != ".." && !strings.HasPrefix(rel, ".."+string(filepath.Separator)) {
-		return &fault.Error{Err: checkpoint.ErrOutput, Where: out, Found: "a directory inside the source", Wanted: "one beside it", Hint: "the source checkpoint is never written to"}
-	}
-	return nil
 }
 
 // exportOptions translates a recipe for the packer.
