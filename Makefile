@@ -8,7 +8,7 @@ FUZZTIME ?= 20s
 build: ## the pure Go binary ./quantize
 	CGO_ENABLED=0 go build -trimpath ./cmd/quantize
 
-test: ## every test; under four minutes on two cores
+test: ## every test that Go alone can run (not interop, tokenizer-parity, test-cuda); under four minutes on two cores
 	go test ./...
 
 kill-series: ## kill -9 at random moments, resume, compare bytes: make kill-series [MODEL=DIR] RECIPE=rtn [CALIB=FILE] [KILLS=50] [SEED=1]

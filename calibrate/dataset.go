@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"iter"
 	"os"
 	"strings"
@@ -23,6 +24,9 @@ const (
 	maxText = 1 << 30 // bytes of a text file, which is one document
 	maxLine = 1 << 26 // bytes of a JSONL line
 )
+
+// byteOrderMark begins a UTF-8 file of some editors, and is no JSON.
+var byteOrderMark = []byte("\ufeff")
 
 // Tokenizer turns text into token ids; special asks for the model's BOS and EOS.
 // *tokenizer.Tokenizer is one.
@@ -65,7 +69,7 @@ func Documents(file string) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		f, err := os.Open(file)
 		if err != nil {
-			yield("", &fault.Error{Err: ErrInvalid, Where: file, Found: err.Error(), Wanted: "a readable file"})
+			yield("", unreadable(file, err))
 			return
 		}
 		defer func() { _ = f.Close() }() // only read
@@ -76,7 +80,7 @@ func Documents(file string) iter.Seq2[string, error] {
 		data, err := io.ReadAll(io.LimitReader(f, maxText+1))
 		switch {
 		case err != nil:
-			yield("", fmt.Errorf("read %s: %w", file, err))
+			yield("", unreadable(file, err))
 		case len(data) > maxText:
 			yield("", &fault.Error{Err: ErrInvalid, Where: file, Found: "more than 1 GiB", Wanted: "at most that much in one document", Hint: "split the file"})
 		case !utf8.Valid(data):
@@ -87,6 +91,19 @@ func Documents(file string) iter.Seq2[string, error] {
 	}
 }
 
+// unreadable is what the file system says of a text file, which it names itself.
+func unreadable(file string, err error) error {
+	var path *fs.PathError
+	if errors.As(err, &path) {
+		err = path.Err
+	}
+	f := &fault.Error{Err: fmt.Errorf("%w: %w", ErrInvalid, err), Where: file, Wanted: "a text file that can be read", Hint: "check the path and who may read it"}
+	if st, statErr := os.Stat(file); statErr == nil && st.IsDir() {
+		f.Err, f.Found, f.Hint = ErrInvalid, "a directory", "name the files in it"
+	}
+	return f
+}
+
 func lines(file string, r io.Reader, yield func(string, error) bool) {
 	s := bufio.NewScanner(r)
 	s.Buffer(make([]byte, 0, 1<<16), maxLine)
@@ -94,6 +111,9 @@ func lines(file string, r io.Reader, yield func(string, error) bool) {
 	for s.Scan() {
 		number++
 		line := bytes.TrimSpace(s.Bytes())
+		if number == 1 {
+			line = bytes.TrimPrefix(line, byteOrderMark)
+		}
 		if len(line) == 0 {
 			continue
 		}
@@ -105,7 +125,7 @@ func lines(file string, r io.Reader, yield func(string, error) bool) {
 	if err := s.Err(); errors.Is(err, bufio.ErrTooLong) {
 		yield("", &fault.Error{Err: ErrInvalid, Where: fmt.Sprintf("%s:%d", file, number+1), Found: "a line of more than 64 MiB", Wanted: "one JSON object a line"})
 	} else if err != nil {
-		yield("", fmt.Errorf("read %s: %w", file, err))
+		yield("", unreadable(file, err))
 	}
 }
 

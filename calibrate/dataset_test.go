@@ -4,8 +4,11 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+
+	"quantize/internal/fault"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -59,8 +62,29 @@ func TestTokens(t *testing.T) {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
 	}
+	marked := write(t, "d.jsonl", "\ufeff{\"text\":\"ab\"}\n{\"text\":\"c\"}\n")
+	if got, err := Tokens(letters{}, 0, marked); err != nil || !slices.Equal(got, []int32{1, 'a', 'b', 1, 'c'}) {
+		t.Errorf("JSONL behind a byte order mark: %v, error %v", got, err)
+	}
 	if got, err := Tokens(letters{}, 0, long); err != nil || len(got) != 1<<20+1 {
 		t.Errorf("a line of a megabyte: %d tokens, error %v", len(got), err)
+	}
+}
+
+// TestUnreadable: the file is named once, and there is a way out.
+func TestUnreadable(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	folder := filepath.Join(dir, "texts.jsonl")
+	if err := os.Mkdir(folder, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for path, found := range map[string]string{dir: "a directory", folder: "a directory", filepath.Join(dir, "absent.txt"): ""} {
+		_, err := Tokens(letters{}, 0, path)
+		var f *fault.Error
+		if !errors.Is(err, ErrInvalid) || !errors.As(err, &f) || f.Where != path || f.Found != found || f.Hint == "" || strings.Count(err.Error(), path) != 1 {
+			t.Errorf("%s: %v", path, err)
+		}
 	}
 }
 

@@ -3,7 +3,6 @@ package checkpoint
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -85,7 +84,7 @@ func (d *directory) open(rel string) (*os.File, int64, error) {
 		return nil, 0, d.openFault(rel, err)
 	}
 	if !st.Mode().IsRegular() {
-		return nil, 0, &fault.Error{Err: ErrInvalid, Where: d.path(rel), Found: "a " + kind(st.Mode()), Wanted: "a regular file"}
+		return nil, 0, &fault.Error{Err: ErrInvalid, Where: d.path(rel), Found: "a " + kind(st.Mode()), Wanted: "a regular file", Hint: "put the file in its place: download it again"}
 	}
 	f, err := d.root.Open(d.below(rel))
 	if err != nil {
@@ -110,6 +109,9 @@ func (d *directory) openFault(rel string, err error) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		f.Hint = "the checkpoint is incomplete: download it again"
+		if lerr == nil { // the name is there: a link to nothing
+			f.Found, f.Wanted = "a symbolic link to a file that does not exist", "the file"
+		}
 	case errors.Is(err, fs.ErrPermission):
 		f.Hint = "make the file readable"
 	case lerr == nil && st.Mode()&fs.ModeSymlink != 0:
@@ -120,24 +122,7 @@ func (d *directory) openFault(rel string, err error) error {
 }
 
 // readFile reads a small file whole.
-func (d *directory) readFile(rel string) ([]byte, error) {
-	f, size, err := d.open(rel)
-	if err != nil {
-		return nil, err
-	}
-	if size > maxJSON {
-		return nil, errors.Join(&fault.Error{
-			Err: ErrInvalid, Where: d.path(rel), Found: fmt.Sprintf("%d bytes", size),
-			Wanted: fmt.Sprintf("at most %d", maxJSON),
-		}, f.Close())
-	}
-	data := make([]byte, size)
-	_, err = io.ReadFull(f, data)
-	if err = errors.Join(err, f.Close()); err != nil {
-		return nil, readFault(d.path(rel), err)
-	}
-	return data, nil
-}
+func (d *directory) readFile(rel string) ([]byte, error) { return d.readAll(rel, maxJSON) }
 
 // Files that are not copied beside new weights: weights in any format, and what
 // describes how the source was quantized, which is not true of the output.

@@ -20,9 +20,6 @@ type Block struct {
 	buffers           *buffers
 }
 
-// Linear returns the linear of a rule.
-func (b *Block) Linear(rule LinearRule) Linear { return *b.place(rule) }
-
 // Forward runs one window x (M, Hidden) through the block in place; row m is
 // the token at position m. observe may be nil.
 func (b *Block) Forward(x tensor.Matrix, observe Observer) {

@@ -286,6 +286,34 @@ func TestStrays(t *testing.T) {
 	}
 }
 
+// TestCheckTellsWithinReason: a config of a larger model is at odds with every tensor.
+func TestCheckTellsWithinReason(t *testing.T) {
+	t.Parallel()
+	c := modeltest.Random(1, modeltest.Shapes()[0])
+	dir := t.TempDir()
+	if err := c.Write(dir); err != nil {
+		t.Fatal(err)
+	}
+	r, err := checkpoint.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = r.Close() })
+	cfg := *c.Parsed()
+	layer := (len(model.Tensors(&cfg)) - 2) / cfg.Layers
+	cfg.Layers += 4000
+	err = model.Check(&cfg, r)
+	if n := strings.Count(fmt.Sprint(err), "\n"); n != 10 || !errors.Is(err, checkpoint.ErrInvalid) || !strings.Contains(err.Error(), fmt.Sprintf("%d more tensors", 4000*layer-10)) {
+		t.Errorf("%d lines: %.2000v", n+1, err)
+	}
+	cfg = *c.Parsed()
+	cfg.Intermediate *= 2
+	var f *fault.Error
+	if err := model.Check(&cfg, r); !errors.As(err, &f) || !strings.HasSuffix(f.Where, "model.safetensors") || f.Hint == "" {
+		t.Errorf("a shape without its file and a hint: %v", err)
+	}
+}
+
 func names(t *testing.T, err error, where string) {
 	t.Helper()
 	var f *fault.Error

@@ -126,20 +126,28 @@ func (c *Config) Biased(l LinearRule) bool {
 	}
 }
 
-// Check compares a full-precision checkpoint with its config and returns all
-// faults joined: tensors that are missing, of another shape, not floats, or
-// denied by the config ([Strays]).
+// shownFaults is how many faults Check tells: a config of another model may be at odds with
+// every tensor.
+const shownFaults = 10
+
+// Check compares a full-precision checkpoint with its config and returns the first
+// faults joined, and how many more there are: tensors that are missing, of another
+// shape, not floats, or denied by the config ([Strays]).
 func Check(c *Config, r *checkpoint.Reader) error {
 	if err := unstacked(c, r); err != nil {
 		return err
 	}
-	var faults []error
+	faults := Strays(c, r.Names()) // which explain what is missing
 	for _, want := range Tensors(c) {
 		if err := want.check(r); err != nil {
 			faults = append(faults, err)
 		}
 	}
-	return errors.Join(append(faults, Strays(c, r.Names())...)...)
+	if more := len(faults) - shownFaults; more > 0 {
+		faults = faults[:shownFaults]
+		faults = append(faults, fmt.Errorf("%w: %d more tensors are not as config.json says", checkpoint.ErrInvalid, more))
+	}
+	return errors.Join(faults...)
 }
 
 // stackedPrefix is what transformers 5 calls experts in memory, in all families.
@@ -173,11 +181,12 @@ func (e *Expected) check(r *checkpoint.Reader) error {
 	case err != nil:
 		return err
 	case !slices.Equal(got.Shape, e.Shape):
-		return shapeFault(e.Name, got.Shape, e.Shape)
+		return shapeFault(e.Name+" in "+r.File(e.Name), got.Shape, e.Shape)
 	case !got.DType.IsFloat():
 		return &fault.Error{
-			Err: checkpoint.ErrInvalid, Where: e.Name,
+			Err: checkpoint.ErrInvalid, Where: e.Name + " in " + r.File(e.Name),
 			Found: "dtype " + got.DType.String(), Wanted: "a float type",
+			Hint: "start from the original weights, in bf16, fp16 or fp32",
 		}
 	}
 	return nil
@@ -187,5 +196,6 @@ func shapeFault(where string, found, wanted []int) error {
 	return &fault.Error{
 		Err: checkpoint.ErrInvalid, Where: where,
 		Found: fmt.Sprintf("shape %v", found), Wanted: fmt.Sprintf("%v, as config.json says", wanted),
+		Hint: "config.json and the weights are of different models: download both again",
 	}
 }

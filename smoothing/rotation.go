@@ -67,7 +67,7 @@ func (q *RandomHadamard) flip(row []float64) {
 	}
 }
 
-// String is the Hadamard matrix and the seed.
+// String is the Hadamard matrix and what the signs were drawn from.
 func (q *RandomHadamard) String() string {
-	return fmt.Sprintf("random-%v, seed %d.%d", q.h, q.seed, q.stream)
+	return fmt.Sprintf("random-%v, seed %d, stream %d", q.h, q.seed, q.stream)
 }

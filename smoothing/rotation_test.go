@@ -149,8 +149,8 @@ func TestRandomHadamardIsItsFormula(t *testing.T) {
 func TestNamesOfRotations(t *testing.T) {
 	t.Parallel()
 	want := []string{
-		"hadamard 24 = 12 x 2", "block-hadamard 24 = 3 blocks of 8", "random-hadamard 24 = 12 x 2, seed 3.0",
-		"random-orthogonal 24, seed 3.1", "pca 24", "pca 24, then random-hadamard 24 = 12 x 2, seed 5.0",
+		"hadamard 24 = 12 x 2", "block-hadamard 24 = 3 blocks of 8", "random-hadamard 24 = 12 x 2, seed 3, stream 0",
+		"random-orthogonal 24, seed 3, stream 1", "pca 24", "pca 24, then random-hadamard 24 = 12 x 2, seed 5, stream 0",
 	}
 	for i, q := range rotations(t, 24) {
 		if q.String() != want[i] {

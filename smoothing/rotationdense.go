@@ -55,7 +55,7 @@ func NewRandomOrthogonal(n int, seed, stream uint64) (*Dense, error) {
 			}
 		}
 	}
-	return newDense(n, data, fmt.Sprintf("random-orthogonal %d, seed %d.%d", n, seed, stream)), nil
+	return newDense(n, data, fmt.Sprintf("random-orthogonal %d, seed %d, stream %d", n, seed, stream)), nil
 }
 
 // Order is n.

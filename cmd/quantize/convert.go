@@ -106,6 +106,9 @@ func (e *env) convert(ctx context.Context, dir string, o convertOptions) (res *c
 		return nil, err
 	}
 	defer func() { _ = r.Close() }() // it was only read
+	if err := r.CheckFiles(); err != nil {
+		return nil, err
+	}
 	bar := e.progress("convert")
 	fo.Progress = bar.set
 	rep, err := format.Convert(ctx, r, o.out, fo)

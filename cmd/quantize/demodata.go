@@ -7,7 +7,9 @@ import (
 	"path/filepath"
 	"strings"
 
+	"quantize/checkpoint"
 	"quantize/internal/atomicfile"
+	"quantize/internal/fault"
 )
 
 // demoFiles is the embedded model with its texts and budgets (demo/README.md).
@@ -18,6 +20,13 @@ var demoFiles embed.FS
 // unpackDemo writes the model to dir/base, the texts and budgets to dir, over what an
 // earlier demo left there.
 func unpackDemo(dir string) error {
+	base := filepath.Join(dir, "base")
+	if target, err := os.Readlink(base); err == nil {
+		return &fault.Error{
+			Err: checkpoint.ErrOutput, Where: base, Found: "a symbolic link to " + target, Wanted: "a directory of the demo's own",
+			Hint: "what the link leads to may be somebody's checkpoint: remove the link, or name another directory with -o",
+		}
+	}
 	return fs.WalkDir(demoFiles, "demo", func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err

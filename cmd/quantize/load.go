@@ -61,6 +61,16 @@ func opened(r *checkpoint.Reader, c *cpu.Compute) (*loaded, error) {
 	return l, err
 }
 
+// check tells before the work what would end it: an export that cannot be, a file beside the
+// weights that cannot be copied.
+func (l *loaded) check(o packer.ExportOptions) (*packer.Preview, error) {
+	preview, err := packer.PreviewExport(l.reader, o)
+	if err != nil {
+		return nil, err
+	}
+	return preview, l.reader.CheckFiles()
+}
+
 // forward is what a forward pass needs of a device.
 type forward interface {
 	kernels.Backend

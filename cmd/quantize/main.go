@@ -1,6 +1,3 @@
-// Command quantize is post-training quantization of Hugging Face checkpoints:
-// it makes INT4 and FP8 checkpoints that runtimes load unchanged, and measures
-// what was lost. Each command is a file; the work is done by the libraries.
 package main
 
 import (

@@ -5,14 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"runtime/debug"
-	"strings"
 	"time"
 
 	"quantize/calibrate"
-	"quantize/checkpoint"
-	"quantize/internal/fault"
 	"quantize/model"
 	"quantize/model/tokenizer"
 	"quantize/packer"
@@ -109,15 +105,15 @@ func (e *env) quantize(ctx context.Context, j job) (res *runResult, err error) {
 	if err != nil {
 		return nil, err
 	}
+	preview, err := l.check(o)
+	if err != nil {
+		return nil, err
+	}
 	windows, err := e.begin(ctx, l, j, journal)
 	if err != nil {
 		return nil, err
 	}
-	restore, err := limitMemory(l, j, o)
-	if err != nil {
-		return nil, err
-	}
-	defer restore()
+	defer limitMemory(l, j, preview)()
 	res, err = e.work(ctx, l, j, windows, o)
 	if err != nil {
 		return nil, j.kept(journal, l.config.Layers, err)
@@ -133,17 +129,13 @@ func (e *env) quantize(ctx context.Context, j job) (res *runResult, err error) {
 // lets it: a large model's garbage comes by the gigabyte, and the share of collectAt alone
 // would let some stand that nobody was told of. GOMEMLIMIT in the environment is the user's
 // own limit. The result ends it.
-func limitMemory(l *loaded, j job, o packer.ExportOptions) (restore func(), err error) {
+func limitMemory(l *loaded, j job, preview *packer.Preview) (restore func()) {
 	if os.Getenv("GOMEMLIMIT") != "" {
-		return func() {}, nil
-	}
-	preview, err := packer.PreviewExport(l.reader, o)
-	if err != nil {
-		return nil, err
+		return func() {}
 	}
 	peak := (&estimate{l.config, j.recipe, preview, j.memory}).peakRAM()
 	before := debug.SetMemoryLimit(peak - peak/16) // which a large tensor can overshoot
-	return func() { debug.SetMemoryLimit(before) }, nil
+	return func() { debug.SetMemoryLimit(before) }
 }
 
 // work does the job between the opening of its journal and the end.
@@ -164,22 +156,6 @@ func (e *env) work(ctx context.Context, l *loaded, j job, windows [][]int32, o p
 	res := newRunResult(j, report, o.Notes)
 	res.Rounding = o.Rounding
 	return res, nil
-}
-
-// outside refuses an output inside the source, which is never written to.
-func outside(source, out string) error {
-	from, err := filepath.Abs(source)
-	if err != nil {
-		return err
-	}
-	to, err := filepath.Abs(out)
-	if err != nil {
-		return err
-	}
-	if rel, err := filepath.Rel(from, to); err == nil && rel != ".." && !strings.HasPrefix(rel, ".."+string(filepath.Separator)) {
-		return &fault.Error{Err: checkpoint.ErrOutput, Where: out, Found: "a directory inside the source", Wanted: "one beside it", Hint: "the source checkpoint is never written to"}
-	}
-	return nil
 }
 
 // exportOptions translates a recipe for the packer.

@@ -7,8 +7,12 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"runtime"
+	"slices"
 
+	"quantize/calibrate"
 	"quantize/checkpoint"
 	"quantize/kernels/cpu"
 	"quantize/model"
@@ -102,16 +106,36 @@ type keptError struct {
 func (k *keptError) Error() string { return k.err.Error() + "; " + k.note }
 func (k *keptError) Unwrap() error { return k.err }
 
-// kept tells with an error what the next run will find.
+// kept ends a run that failed: it tells what the next one will find, and leaves nothing of
+// a source that cannot be quantized.
 func (j job) kept(journal *checkpoint.Journal, layers int, err error) error {
-	if j.once || journal.Count("") == 0 || errors.Is(err, checkpoint.ErrChanged) {
-		return err // the same command would not find the same source
+	blocks := journal.Count(packer.BlockPart)
+	what := fmt.Sprintf("%d of %d blocks", blocks, layers)
+	switch {
+	case j.once, journal.Count("") == 0, errors.Is(err, checkpoint.ErrChanged): // the same command would not find the same source
+		return err
+	case lasting(err):
+		_ = journal.Done() // what stays after all is refused by name the next time
+		return err
+	case blocks == 0:
+		what = "finished parts of the work before the first block"
 	}
 	again := "the same command"
 	if j.fresh {
 		again += " without --fresh"
 	}
-	return &keptError{err, fmt.Sprintf("%d of %d blocks are kept in %s, and %s goes on from there", journal.Count(packer.BlockPart), layers, journal.Dir(), again)}
+	return &keptError{err, fmt.Sprintf("%s are kept in %s, and %s goes on from there", what, journal.Dir(), again)}
+}
+
+// lasting reports an error that the same command would meet again, in the contents of the
+// source or in the recipe. When that is mended, its hash is another, and what was finished
+// is nobody's. What the file system says may pass.
+func lasting(err error) bool {
+	var file *fs.PathError
+	if errors.As(err, &file) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, checkpoint.ErrOutput) {
+		return false
+	}
+	return slices.ContainsFunc([]error{checkpoint.ErrInvalid, calibrate.ErrInvalid, recipe.ErrInvalid, packer.ErrOption}, func(of error) bool { return errors.Is(err, of) })
 }
 
 // interrupted is what is said of a run that the user has ended.

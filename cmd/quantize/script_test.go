@@ -33,6 +33,7 @@ func TestMain(m *testing.M) {
 //	tinyexperts FAMILY DIR       a random mixtral or qwen3_moe of 8 experts with the demo's tokenizer
 //	demomodel DIR                DIR/base, DIR/evaluation.txt, DIR/calibration.txt as demo writes them
 //	flip FILE N                  changes the byte N before the end of the file
+//	poison FILE TENSOR           the first value of a BF16 tensor in a safetensors file becomes NaN
 //	truncate FILE N              cuts the last N bytes off
 //	json FILE KEY[=VALUE]...     FILE (stdout, stderr) is one object that has the keys; a.b is b in a
 //	interrupt GLOB COMMAND...    SIGINT once GLOB matches; the exit code must be 130
@@ -45,7 +46,7 @@ func TestScripts(t *testing.T) {
 		Setup:               ownCache,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "tinymodel": tinyModel, "tinyexperts": tinyExperts, "demomodel": demoModel,
-			"flip": flip, "truncate": truncate, "json": jsonHas, "interrupt": interrupt,
+			"flip": flip, "truncate": truncate, "json": jsonHas, "interrupt": interrupt, "poison": poison,
 		},
 	})
 }

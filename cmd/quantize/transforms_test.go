@@ -104,8 +104,9 @@ func preserves(t *testing.T, c *modeltest.Checkpoint, dir string, r *recipe.Reci
 		t.Errorf("float64 logits differ by %g of their range", worst/(high-low))
 	}
 
-	// Stored in BF16, a transformed model differs more than the original does, whose
-	// numbers lie as well as these; three times is what the issue allows.
+	// Stored in BF16, both are off by the rounding of their weights. It is relative, so a
+	// transform that keeps the weights' sizes keeps it about as large; one that makes
+	// outliers does not. Three times leaves room for the chance of a small model.
 	stored := rms(modeltest.LogitsOnline(changed, bf16(moved), tokens, online), want)
 	if plain := rms(modeltest.Logits(cfg, bf16(exact), tokens), want); len(tr.list) > 0 && !(stored <= 3*plain) {
 		t.Errorf("in BF16 the logits are off by %g, those of the original by %g", stored, plain)

@@ -51,6 +51,10 @@ func parseModel(raw json.RawMessage, byteLevel bool) (*bpe, map[string]int64, er
 		return nil, nil, err
 	}
 	switch {
+	case j.Vocab == nil:
+		return nil, nil, invalid(where, "no vocab", "one: {\"token\": id}")
+	case j.Merges == nil: // without them every text would silently fall apart into bytes
+		return nil, nil, invalid(where, "no merges", "a list, which may be empty")
 	case j.Dropout != nil && *j.Dropout != 0:
 		return nil, nil, unsupported(where, fmt.Sprintf("dropout %v", *j.Dropout), "none")
 	case j.ContinuingSubwordPrefix != nil && *j.ContinuingSubwordPrefix != "":

@@ -4,15 +4,17 @@ import (
 	"errors"
 	"fmt"
 
+	"quantize/checkpoint"
 	"quantize/internal/fault"
 )
 
-// Errors of this package; each is wrapped in a [fault.Error] that says where.
+// Errors of this package; each is wrapped in a [fault.Error] that says where. The first two
+// are also a [checkpoint.ErrInvalid], since the tokenizer is one of its files.
 var (
 	// ErrInvalid marks a tokenizer file that contradicts itself or the format.
-	ErrInvalid = errors.New("invalid tokenizer")
+	ErrInvalid = fmt.Errorf("invalid tokenizer: %w", checkpoint.ErrInvalid)
 	// ErrUnsupported marks a feature of the format that is not implemented.
-	ErrUnsupported = errors.New("tokenizer feature not implemented")
+	ErrUnsupported = fmt.Errorf("tokenizer feature not implemented: %w", checkpoint.ErrInvalid)
 	// ErrText marks text that the tokenizer cannot represent.
 	ErrText = errors.New("text cannot be tokenized")
 )

@@ -88,6 +88,10 @@ func TestRefusesWithAName(t *testing.T) {
 		{"merge without its join", `"a b"`, `"b a"`, ErrInvalid, "model.merges[0]"},
 		{"merge of three", `"a b"`, `"a b a"`, ErrInvalid, `"a b a"`},
 		{"pair of three", `"a b"`, `["a","b","a"]`, ErrInvalid, "two tokens"},
+		{"no merges", `,"merges":["a b"]`, ``, ErrInvalid, "no merges"},
+		{"merges null", `["a b"]`, `null`, ErrInvalid, "no merges"},
+		{"no vocabulary", `"vocab":{"a":0,"b":1,"ab":2},"merges":["a b"]`, `"merges":[]`, ErrInvalid, "no vocab"},
+		{"vocabulary null", `{"a":0,"b":1,"ab":2},"merges":["a b"]`, `null,"merges":[]`, ErrInvalid, "no vocab"},
 		{"unknown token not there", `"unk_token":null`, `"unk_token":"<unk>"`, ErrInvalid, `"<unk>"`},
 		{"added id", `"added_tokens":[]`, `"added_tokens":[` + strings.Replace(addedX, "3", "7", 1) + `]`, ErrInvalid, "id 7"},
 		{"added twice", `"added_tokens":[]`, `"added_tokens":[` + addedX + `,` + addedX + `]`, ErrInvalid, `"<x>"`},
@@ -118,6 +122,18 @@ func TestFirstFilesHadNoModelType(t *testing.T) {
 	}
 	got, err := tok.Encode("abab", false)
 	if d := cmp.Diff([]int32{2, 2}, got); err != nil || d != "" {
+		t.Error(err, d)
+	}
+}
+
+func TestNoMergesToApply(t *testing.T) {
+	t.Parallel()
+	tok, err := Parse([]byte(strings.Replace(tiny, `["a b"]`, `[]`, 1)), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := tok.Encode("ab", false)
+	if d := cmp.Diff([]int32{0, 1}, got); err != nil || d != "" {
 		t.Error(err, d)
 	}
 }

@@ -3,18 +3,23 @@ package tokenizer
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 
+	"quantize/checkpoint"
 	"quantize/internal/fault"
 )
 
 // maxFile bounds tokenizer.json; the largest in use are about 35 MB.
 const maxFile = 256 << 20
+
+const (
+	fileName   = "tokenizer.json"
+	configName = "tokenizer_config.json"
+)
 
 // Tokenizer turns text into ids and back. It is immutable and safe for
 // concurrent use.
@@ -31,42 +36,36 @@ type Tokenizer struct {
 	encoders   sync.Pool
 }
 
-// Load reads dir/tokenizer.json and, if it is there, dir/tokenizer_config.json.
-// Errors are [ErrInvalid], [ErrUnsupported] or those of reading the files.
+// Load reads dir/tokenizer.json and, if it is there, dir/tokenizer_config.json: regular
+// files, and none outside dir, as a checkpoint's config.json. Errors are [ErrInvalid],
+// [ErrUnsupported] or, of reading the files, [checkpoint.ErrInvalid].
 func Load(dir string) (*Tokenizer, error) {
-	file, err := read(filepath.Join(dir, "tokenizer.json"))
-	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil, &fault.Error{
-				Err: err, Where: dir, Found: "no tokenizer.json", Wanted: "one",
-				Hint: "save it with transformers' AutoTokenizer.save_pretrained; tokenizer.model alone is not read",
-			}
+	file, err := checkpoint.ReadFile(dir, fileName, maxFile)
+	switch path := filepath.Join(dir, fileName); {
+	case err == nil:
+	case errors.Is(err, fs.ErrNotExist) && !there(path):
+		return nil, &fault.Error{
+			Err: fmt.Errorf("%w: %w", ErrInvalid, fs.ErrNotExist), Where: dir, Found: "no " + fileName, Wanted: "one",
+			Hint: "save it with transformers' AutoTokenizer.save_pretrained; tokenizer.model alone is not read",
 		}
+	default:
 		return nil, err
 	}
-	config, err := read(filepath.Join(dir, "tokenizer_config.json"))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	config, err := checkpoint.ReadFile(dir, configName, maxFile)
+	if err != nil && (!errors.Is(err, fs.ErrNotExist) || there(filepath.Join(dir, configName))) {
 		return nil, err
 	}
 	t, err := Parse(file, config)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", filepath.Join(dir, "tokenizer.json"), err)
+		return nil, fmt.Errorf("%s: %w", filepath.Join(dir, fileName), err)
 	}
 	return t, nil
 }
 
-// read reads a file of at most maxFile bytes.
-func read(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = f.Close() }() // only read
-	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err == nil && len(data) > maxFile {
-		err = invalid(path, "more than 256 MiB", "a smaller file")
-	}
-	return data, err
+// there reports whether a directory has the name, a link to nothing included.
+func there(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
 }
 
 // Parse builds a tokenizer from the contents of tokenizer.json and of
