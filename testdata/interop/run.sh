@@ -37,7 +37,8 @@ names=()
 # transformers loads CHECKPOINT, with CONFIG/config.json if it is given; `quantize eval` runs OURS, the same or
 # what its bytes mean, by READING.
 judge() {
-  local case=$dir/cases/$1 config=${8:-} runs=$python
+  local case=$dir/cases/$1 config=${8:-} runs=$python readings=()
+  if [ -e "$7/w4a16/config.json" ]; then readings=(--arithmetic "$5"); fi # others have one
   case $3 in GPTQ|AWQ) runs=$gptq ;; esac
   mkdir -p "$case"
   names+=("$1")
@@ -46,7 +47,7 @@ judge() {
     "$2" "$3" "$4" "$5" "${config:+$(basename "$config")/}config.json" > "$case/case.json"
   "$runs" testdata/interop/dump.py "$6" "$case/dump" "$text" ${config:+--config "$config"} > "$case/log" 2>&1 \
     || { cat "$case/log" >&2; return 1; }
-  "$quantize" eval "$7" --text "$text" --window 512 --windows 5 --arithmetic "$5" --no-cache --output json > "$case/eval.json"
+  "$quantize" eval "$7" --text "$text" --window 512 --windows 5 "${readings[@]}" --no-cache --output json > "$case/eval.json"
   printf '%4s s  %s\n' "$SECONDS" "$1"
 }
 
