@@ -38,8 +38,9 @@ bench: ## Go benchmarks; each checks its result before it times
 bench-gemm: ## our GEMM beside gonum and OpenBLAS (needs gcc and libopenblas-dev)
 	kernels/cpu/bench/run.sh
 
-interop: ## load our exports in transformers: make interop DIR=scratch [MODELS="DIR..."] (needs python3)
+interop: ## load our exports in transformers, anew for docs/interop.md: make interop DIR=scratch [MODELS="DIR..."] (needs python3)
 	testdata/interop/run.sh $(DIR) $(MODELS)
+	$(MAKE) readme
 
 tokenizer-parity: ## ids against Hugging Face tokenizers (needs npm and python3; DIR receives the tokenizers)
 	model/tokenizer/testdata/parity.sh $(DIR)
@@ -59,7 +60,7 @@ methods: ## measure docs/accuracy.md's tables anew (an hour): make methods SMOLL
 	testdata/results/methods-all.sh "$(SMOLLM2)" "$(TEXT)" "$(CALIB)"
 	$(MAKE) readme
 
-readme: ## rewrite the README's table from testdata/results/*.json
+readme: ## rewrite the tables of README.md and docs from testdata/results/*.json
 	go run ./internal/readme
 
 # --- CUDA ------------------------------------------------------------------------------------------------------------------

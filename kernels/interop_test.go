@@ -3,6 +3,7 @@ package kernels_test
 import (
 	"context"
 	"encoding/binary"
+	"encoding/json"
 	"math"
 	"os"
 	"path/filepath"
@@ -22,6 +23,8 @@ import (
 // FP8 codes that flip where an activation falls on another side of a midpoint.
 const (
 	interopLinear = 1e-6
+	// GPTQModel's torch kernel for AWQ rounds activations and sums to FP16, half an ulp each.
+	interopLinearAWQ = 0x1p-10
 	// A row whose largest scale is below 1/512 stores bf16(s8*chan) for s8*chan
 	// (methods.md 1.17, point 2): transformers multiplies the one, a kernel the other.
 	interopFloorRow  = 0x1p-8
@@ -38,24 +41,61 @@ func TestInterop(t *testing.T) {
 	if root == "" {
 		t.Skip("QUANTIZE_INTEROP is not set: run `make interop DIR=...`")
 	}
-	cases, err := filepath.Glob(filepath.Join(root, "*", "dump*"))
+	cases, err := filepath.Glob(filepath.Join(root, "*", "dump"))
 	if err != nil || len(cases) == 0 {
 		t.Fatalf("no dumps in %s (%v)", root, err)
 	}
 	for _, dump := range cases {
-		name := filepath.Base(filepath.Dir(dump)) + "/" + filepath.Base(dump)
-		t.Run(name, func(t *testing.T) {
-			arithmetic := packer.Exact
-			if strings.HasSuffix(dump, "-w4a16") {
-				arithmetic = packer.WeightOnly
+		dir := filepath.Dir(dump)
+		t.Run(filepath.Base(dir), func(t *testing.T) {
+			var c interopCase
+			data, err := os.ReadFile(filepath.Join(dir, "case.json"))
+			if err == nil {
+				err = json.Unmarshal(data, &c)
 			}
-			compareDump(t, filepath.Join(filepath.Dir(dump), "checkpoint"), dump, arithmetic)
+			if err != nil {
+				t.Fatal(err)
+			}
+			compared := compareDump(t, filepath.Join(dir, "ours"), dump, c)
+			if data, err = json.Marshal(compared); err == nil && !t.Failed() {
+				err = os.WriteFile(filepath.Join(dir, "ours.json"), data, 0o644)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
 		})
 	}
 }
 
-func compareDump(t *testing.T, dir, dump string, a packer.Arithmetic) {
-	r, d, c := open(t, dir), open(t, dump), cpu.New()
+// interopCase is what the test needs of case.json, which run.sh writes.
+type interopCase struct{ Format, Reading string }
+
+// arithmetic is the reading that transformers computes.
+func (c interopCase) arithmetic() packer.Arithmetic {
+	if c.Reading == "exact" {
+		return packer.Exact
+	}
+	return packer.WeightOnly
+}
+
+// linear bounds the difference of a linear on the same input.
+func (c interopCase) linear() float64 {
+	if c.Format == "AWQ" {
+		return interopLinearAWQ
+	}
+	return interopLinear
+}
+
+// interopResult is a case's ours.json, of which collect.py makes a row.
+type interopResult struct {
+	Linears int     `json:"linears"`
+	Worst   float64 `json:"worst_linear"`
+	Cosine  float64 `json:"cosine"`
+	Bound   float64 `json:"cosine_bound"`
+}
+
+func compareDump(t *testing.T, dir, dump string, of interopCase) interopResult {
+	r, d, c, a := open(t, dir), open(t, dump), cpu.New(), of.arithmetic()
 	src, err := kernels.Source(r, c, a)
 	if err != nil {
 		t.Fatal(err)
@@ -71,11 +111,13 @@ func compareDump(t *testing.T, dir, dump string, a packer.Arithmetic) {
 		if !ok {
 			continue
 		}
-		w, err := packer.ReadWeight(r, module, q)
-		if err != nil {
-			t.Fatal(err)
+		var w packer.Weight // nil where dir is what command plain wrote
+		if q != nil {
+			if w, err = packer.ReadWeight(r, module, q); err != nil {
+				t.Fatal(err)
+			}
+			a8 = a8 || w.ActivationBits() == 8 && a != packer.WeightOnly
 		}
-		a8 = a8 || w.ActivationBits() == 8 && a != packer.WeightOnly
 		l, err := src.Linear(module)
 		if err != nil {
 			t.Fatal(err)
@@ -86,8 +128,8 @@ func compareDump(t *testing.T, dir, dump string, a packer.Arithmetic) {
 		linears++
 		regular, floor := byFloor(w, a, got, want)
 		worst = max(worst, regular)
-		if !(regular <= interopLinear) {
-			t.Errorf("%s: relative difference %.2g, want at most %.0g", module, regular, interopLinear)
+		if !(regular <= of.linear()) {
+			t.Errorf("%s: relative difference %.2g, want at most %.0g", module, regular, of.linear())
 		}
 		if !(floor <= interopFloorRow) {
 			t.Errorf("%s: relative difference %.2g in rows at the floor, want at most %.2g", module, floor, interopFloorRow)
@@ -110,6 +152,7 @@ func compareDump(t *testing.T, dir, dump string, a packer.Arithmetic) {
 		t.Errorf("logits: cosine %.7f, want at least %.7f", cos, bound)
 	}
 	t.Logf("%d linears, worst relative difference %.2g; logits cosine %.8f (bound %.7f)", linears, worst, cos, bound)
+	return interopResult{linears, worst, cos, bound}
 }
 
 // inAnotherOrder gives the logits of the plain Go kernels, which sum in another

@@ -20,6 +20,9 @@ func main() {
 	if err == nil {
 		err = rewrite("docs/gpu.md", dir, allGPU)
 	}
+	if err == nil {
+		err = rewrite("docs/interop.md", dir, interop)
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "readme:", err)
 		os.Exit(1)

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Make tiny random mixtures of experts, as transformers saves them, with a tokenizer: something to export.
+"""Make tiny random models, as transformers saves them, with a tokenizer: something to export.
 
-usage: experts.py OUT_DIR TOKENIZER_DIR
+usage: tiny.py OUT_DIR TOKENIZER_DIR
 
-OUT_DIR/mixtral and OUT_DIR/qwen3-moe (a dense layer below one with experts) are Hugging Face directories.
+OUT_DIR/qwen3, OUT_DIR/mixtral and OUT_DIR/qwen3-moe (a dense layer below one with experts) are Hugging Face
+directories.
 needs: torch==2.11.0 transformers==5.17.0
 """
 import os
@@ -13,19 +14,21 @@ import sys
 os.environ.setdefault("TQDM_DISABLE", "1")
 
 import torch
-from transformers import MixtralConfig, MixtralForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
+from transformers import (MixtralConfig, MixtralForCausalLM, Qwen3Config, Qwen3ForCausalLM, Qwen3MoeConfig,
+                          Qwen3MoeForCausalLM)
 
 SIZES = dict(vocab_size=2048, hidden_size=256, num_attention_heads=4, num_key_value_heads=2, head_dim=64,
-             max_position_embeddings=512, num_experts_per_tok=2, tie_word_embeddings=False)
+             max_position_embeddings=512, num_hidden_layers=2, tie_word_embeddings=False)
 
 
 def main(out, tokenizer):
     models = {
         "mixtral": MixtralForCausalLM(MixtralConfig(
-            **SIZES, num_hidden_layers=2, intermediate_size=256, num_local_experts=4)),
+            **SIZES, intermediate_size=256, num_local_experts=4, num_experts_per_tok=2)),
         "qwen3-moe": Qwen3MoeForCausalLM(Qwen3MoeConfig(
-            **SIZES, num_hidden_layers=2, intermediate_size=512, moe_intermediate_size=256, num_experts=8,
+            **SIZES, intermediate_size=512, moe_intermediate_size=256, num_experts=8, num_experts_per_tok=2,
             norm_topk_prob=True, mlp_only_layers=[0])),
+        "qwen3": Qwen3ForCausalLM(Qwen3Config(**SIZES, intermediate_size=512)),
     }
     for seed, (name, model) in enumerate(models.items()):
         g = torch.Generator().manual_seed(seed)
