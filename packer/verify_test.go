@@ -15,6 +15,7 @@ import (
 	"sync"
 	"testing"
 
+	"quantize/model"
 	"quantize/tensor"
 )
 
@@ -121,8 +122,8 @@ func (a *asked) Err() error {
 	return nil
 }
 
-// Every loop over tensors asks the context: those of values, hashes, the source's
-// hashes and the errors.
+// Every loop over tensors asks the context: those of full precision, values, hashes, the
+// source's hashes and the errors.
 func TestVerifyEndsBetweenTensors(t *testing.T) {
 	t.Parallel()
 	r := open(t, tiny(t, 128, 128, true).write(t))
@@ -135,7 +136,11 @@ func TestVerifyEndsBetweenTensors(t *testing.T) {
 		t.Fatal(v, err)
 	}
 	count := 1<<20 - whole.left
-	if least := 14 + len(open(t, out).Names()) + len(r.Names()) + 14; count != least {
+	cfg, err := model.ParseConfig(r.ConfigJSON())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if least := len(model.Tensors(cfg)) + 14 + len(open(t, out).Names()) + len(r.Names()) + 14; count != least {
 		t.Errorf("the context was asked %d times, want %d", count, least)
 	}
 	for left := range count {
