@@ -32,12 +32,12 @@ func (r *Reader) Finite(name string) error {
 	return nil
 }
 
-// CheckFinite is [Reader.Finite] of encoded values at hand: a finite number may
-// be beyond the range of the dtype that it is stored in.
-func CheckFinite(info Info, data []byte) error {
+// CheckFinite is [Reader.Finite] of encoded values at hand, from byte offset of the
+// tensor on: a finite number may be beyond the range of the dtype it is stored in.
+func CheckFinite(info Info, data []byte, offset int64) error {
 	check, err := newFinite(info, "tensor "+quote(info.Name))
 	for at := 0; at < len(data) && err == nil; at += chunk {
-		err = check.piece(data[at:min(at+chunk, len(data))], int64(at))
+		err = check.piece(data[at:min(at+chunk, len(data))], offset+int64(at))
 	}
 	return err
 }

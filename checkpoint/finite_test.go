@@ -37,7 +37,7 @@ func TestFiniteNamesTheElement(t *testing.T) {
 				t.Errorf("zeros: %v", err)
 			}
 			c.put(data[c.at*c.dtype.Bytes():])
-			wantFault(t, CheckFinite(info, data), ErrInvalid, `"w"`, c.found, "finite")
+			wantFault(t, CheckFinite(info, data[c.at*c.dtype.Bytes():], int64(c.at*c.dtype.Bytes())), ErrInvalid, `"w"`, c.found, "finite")
 			r = single(t, info, data)
 			wantFault(t, r.Finite("w"), ErrInvalid, "model.safetensors", c.found, "finite")
 

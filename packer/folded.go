@@ -56,7 +56,7 @@ func (e *exporter) encodeFolded(t model.Expected) (stored, error) {
 	if err := tensor.Encode(s.data, m.Data, t.DType); err != nil {
 		return s, err
 	}
-	return s, checkpoint.CheckFinite(t.Info, s.data)
+	return s, checkpoint.CheckFinite(t.Info, s.data, 0)
 }
 
 // writeEnds writes the transformed embedding, final norm and head, a slice of
@@ -121,11 +121,12 @@ func (f *foldedRows) slice(to int) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	data := make([]byte, f.tensor.Bytes()/int64(f.tensor.Shape[0])*int64(to-f.at))
+	row := f.tensor.Bytes() / int64(f.tensor.Shape[0])
+	data := make([]byte, row*int64(to-f.at))
 	if err := tensor.Encode(data, m.Data, f.tensor.DType); err != nil {
 		return nil, err
 	}
-	if err := checkpoint.CheckFinite(f.tensor.Info, data); err != nil {
+	if err := checkpoint.CheckFinite(f.tensor.Info, data, row*int64(f.at)); err != nil {
 		return nil, err
 	}
 	return data, f.journal.Store(key, checkpoint.SectionOf(rowsSection, data))

@@ -3,11 +3,13 @@ package packer
 import (
 	"bytes"
 	"context"
+	"errors"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
+	"quantize/checkpoint"
 	"quantize/model"
 	"quantize/model/modeltest"
 	"quantize/tensor"
@@ -108,4 +110,46 @@ func linearsOf(cfg *model.Config) []string {
 		}
 	}
 	return names
+}
+
+// grow leaves the range of every stored dtype in the tensor of that name.
+type grow struct {
+	negate
+	name string
+}
+
+func (g grow) Embedding(rows *model.Param) {
+	if g.name == "model.embed_tokens.weight" {
+		for i := range rows.Data {
+			rows.Data[i] *= 1e45
+		}
+	}
+}
+
+func (g grow) FinalNorm(x []float64) {
+	if g.name == "model.norm.weight" {
+		x[5] = -1e39
+	}
+}
+
+func (g grow) Block(layer int, p model.Params) {
+	if g.name == "model.layers.1.input_layernorm.weight" && layer == 1 {
+		p["input_layernorm.weight"].Data[3] = 1e39
+	}
+}
+
+// What a transform makes can be beyond what it is stored as.
+func TestExportOfFoldedWeightsBeyondTheirRange(t *testing.T) {
+	for _, name := range []string{"model.embed_tokens.weight", "model.norm.weight", "model.layers.1.input_layernorm.weight"} {
+		r := open(t, tiny(t, 128, 128, true).write(t))
+		o := options(t, r, W4A8)
+		var err error
+		if o.Folded, err = model.Fold(o.Model, model.FromCheckpoint(r, modeltest.Compute()), modeltest.Compute(), grow{negate{o.Model}, name}); err != nil {
+			t.Fatal(err)
+		}
+		_, err = Export(context.Background(), r, filepath.Join(t.TempDir(), "out"), o)
+		if !errors.Is(err, checkpoint.ErrInvalid) || !strings.Contains(err.Error(), name) || !strings.Contains(err.Error(), "Inf at element") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
 }
