@@ -74,7 +74,11 @@ shows it all. DIR/base is there to try every other command on.`, demoRecipe, dem
 // replace what this one still reads.
 func (e *env) demo(ctx context.Context, dir string) (res *demoResult, err error) {
 	release, err := checkpoint.LockDirectory(dir)
-	if err != nil {
+	var place *fs.PathError
+	switch {
+	case errors.As(err, &place):
+		return nil, outputFault(dir, err)
+	case err != nil: // another demo is at work in it
 		return nil, err
 	}
 	defer func() { _ = release() }() // a lock file that stays locks nobody out
