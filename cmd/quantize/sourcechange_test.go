@@ -59,32 +59,17 @@ func TestSourceChangedMeanwhile(t *testing.T) {
 // back. It returns the number of parts that are kept.
 func workOnChanged(t *testing.T, e *env, j job) int {
 	t.Helper()
-	journal, err := e.openJournal(j.out)
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := load(j.model)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.close()
-	o, err := exportOptions(l.config, j.recipe)
-	if err != nil {
-		t.Fatal(err)
-	}
-	windows, err := e.begin(t.Context(), l, j, journal)
-	if err != nil {
-		t.Fatal(err)
-	}
+	b := begun(t, e, j)
 	invert(t, filepath.Join(j.model, "model.safetensors"))
-	if _, err = e.work(t.Context(), l, j, windows, o); !errors.Is(err, checkpoint.ErrChanged) {
-		t.Errorf("error %v, want one of a changed source", err)
+	_, err := e.work(t.Context(), b.source, j, b.windows, b.options)
+	if !errors.Is(err, checkpoint.ErrChanged) {
+		t.Fatalf("error %v, want one of a changed source", err)
 	}
-	if told := j.kept(journal, l.config.Layers, err); told.Error() != err.Error() {
+	if told := j.kept(b.journal, b.source.config.Layers, err); told.Error() != err.Error() {
 		t.Errorf("the user is told to go on: %v", told)
 	}
-	n := journal.Count("")
-	e.closeJournal(journal, err)
+	n := b.journal.Count("")
+	e.closeJournal(b.journal, err)
 	invert(t, filepath.Join(j.model, "model.safetensors"))
 	return n
 }

@@ -24,29 +24,42 @@ func unfinished(t *testing.T, j job, recipeName string) {
 		t.Fatal(err)
 	}
 	e := &env{out: io.Discard, err: io.Discard}
-	journal, err := e.openJournal(j.out)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { e.closeJournal(journal, err) }()
-	l, err := load(j.model)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.close()
-	o, err := exportOptions(l.config, j.recipe)
-	if err != nil {
-		t.Fatal(err)
-	}
-	windows, err := e.begin(t.Context(), l, j, journal)
-	if err != nil {
-		t.Fatal(err)
-	}
+	b := begun(t, e, j)
+	defer func() { e.closeJournal(b.journal, err) }()
 	end := errors.New("the end of the test's run")
-	o.Finish = func(context.Context, *checkpoint.Reader) (map[string][]byte, error) { return nil, end }
-	if _, err = e.work(t.Context(), l, j, windows, o); !errors.Is(err, end) {
+	b.options.Finish = func(context.Context, *checkpoint.Reader) (map[string][]byte, error) { return nil, end }
+	if _, err = e.work(t.Context(), b.source, j, b.windows, b.options); !errors.Is(err, end) {
 		t.Fatalf("error %v, want %v", err, end)
 	}
+}
+
+// beginning is a job whose journal has its inputs and whose work has not begun.
+type beginning struct {
+	journal *checkpoint.Journal
+	source  *loaded
+	windows [][]int32
+	options packer.ExportOptions
+}
+
+// begun begins a job. The caller closes its journal.
+func begun(t *testing.T, e *env, j job) *beginning {
+	t.Helper()
+	var b beginning
+	var err error
+	if b.journal, err = e.openJournal(j.out); err != nil {
+		t.Fatal(err)
+	}
+	if b.source, err = load(j.model); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(b.source.close)
+	if b.options, err = exportOptions(b.source.config, j.recipe); err != nil {
+		t.Fatal(err)
+	}
+	if b.windows, err = e.begin(t.Context(), b.source, j, b.journal); err != nil {
+		t.Fatal(err)
+	}
+	return &b
 }
 
 // TestLastingErrors: what is kept is thrown away for what the same inputs always meet, and

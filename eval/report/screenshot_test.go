@@ -36,7 +36,7 @@ func pageToSee(t *testing.T) (browser, file string) {
 		}
 	}
 	if browser == "" {
-		t.Skip("there is no Chromium on PATH")
+		t.Fatal("there is no Chromium on PATH, and the test was asked for")
 	}
 	if file == "tiny" {
 		file = filepath.Join(t.TempDir(), "report.html")
@@ -148,7 +148,7 @@ func TestPrinted(t *testing.T) {
 	browser, file := pageToSee(t)
 	reader, err := exec.LookPath("pdftotext")
 	if err != nil {
-		t.Skip("there is no pdftotext on PATH")
+		t.Fatal("there is no pdftotext on PATH, and the test was asked for")
 	}
 	page, err := os.ReadFile(file)
 	if err != nil {

@@ -2,11 +2,7 @@ package main
 
 import (
 	"bytes"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
 )
 
@@ -33,16 +29,9 @@ const attentionHead = "| B x S, mask, D | int8: us, TFLOP/s (kernel alone) | cos
 // attentionTable gives the table of prefill attention; it is empty where nothing was
 // measured.
 func attentionTable(dir string) ([]byte, error) {
-	data, err := os.ReadFile(filepath.Join(dir, "attention.json"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
 	var r attentionResults
-	if err := json.Unmarshal(data, &r); err != nil {
-		return nil, fmt.Errorf("attention.json: %w", err)
+	if found, err := readResults(filepath.Join(dir, "attention.json"), &r); !found || err != nil {
+		return nil, err
 	}
 	var b bytes.Buffer
 	b.WriteString("\n" + attentionHead)

@@ -2,11 +2,7 @@ package main
 
 import (
 	"bytes"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 )
@@ -40,16 +36,9 @@ func allGPU(dir string) ([]byte, error) {
 // gpuTable gives the table of the GPU's products with those numbers of tokens, all
 // if there are none; it is empty where nothing was measured.
 func gpuTable(dir string, tokens []int) ([]byte, error) {
-	data, err := os.ReadFile(filepath.Join(dir, "gpu.json"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
 	var r gpuResults
-	if err := json.Unmarshal(data, &r); err != nil {
-		return nil, fmt.Errorf("gpu.json: %w", err)
+	if found, err := readResults(filepath.Join(dir, "gpu.json"), &r); !found || err != nil {
+		return nil, err
 	}
 	var b bytes.Buffer
 	b.WriteString(gpuHead)

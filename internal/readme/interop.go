@@ -2,11 +2,8 @@ package main
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -15,6 +12,7 @@ import (
 // interopResults is testdata/results/interop.json, written by testdata/interop/collect.py.
 type interopResults struct {
 	Date, Commit, Machine, Command string
+	Note                           string  // how the records came about, where it was not by one run
 	Limit                          float64 `json:"perplexity_limit"`
 	Cases                          []interopCase
 }
@@ -40,16 +38,9 @@ const interopHead = "| model | recipe | format | configuration, reading | loaded
 
 // interop gives the table of docs/interop.md; it is empty where nothing was loaded.
 func interop(dir string) ([]byte, error) {
-	data, err := os.ReadFile(filepath.Join(dir, "interop.json"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
 	var r interopResults
-	if err := json.Unmarshal(data, &r); err != nil {
-		return nil, fmt.Errorf("interop.json: %w", err)
+	if found, err := readResults(filepath.Join(dir, "interop.json"), &r); !found || err != nil {
+		return nil, err
 	}
 	if len(r.Cases) == 0 {
 		return nil, errors.New("interop.json: no cases")
@@ -65,6 +56,9 @@ func interop(dir string) ([]byte, error) {
 	first := r.Cases[0]
 	fmt.Fprintf(&b, "\n`%s`: logits of 64 tokens, perplexity of %d windows of %d tokens, at most %.1f %% apart; %s, %s, commit %s.\n",
 		r.Command, first.Windows, first.Window, 100*r.Limit, r.Machine, r.Date, r.Commit)
+	if r.Note != "" {
+		fmt.Fprintf(&b, "%s\n", r.Note)
+	}
 	return b.Bytes(), nil
 }
 

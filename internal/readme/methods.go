@@ -2,10 +2,8 @@ package main
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"math"
-	"os"
 	"path/filepath"
 	"slices"
 )
@@ -40,13 +38,9 @@ func methods(dir string) ([]byte, error) {
 	slices.Sort(files)
 	var out bytes.Buffer
 	for _, name := range files {
-		data, err := os.ReadFile(name)
-		if err != nil {
-			return nil, err
-		}
 		var c comparison
-		if err := json.Unmarshal(data, &c); err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
+		if _, err := readResults(name, &c); err != nil {
+			return nil, err
 		}
 		c.table(&out)
 	}

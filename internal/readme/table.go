@@ -2,11 +2,7 @@ package main
 
 import (
 	"bytes"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -77,16 +73,13 @@ const head = "| model | recipe, reading | perplexity bf16 -> quantized | ratio |
 func render(dir string) ([]byte, error) {
 	var table, notes bytes.Buffer
 	for _, name := range files {
-		data, err := os.ReadFile(filepath.Join(dir, name))
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
+		var r results
+		found, err := readResults(filepath.Join(dir, name), &r)
 		if err != nil {
 			return nil, err
 		}
-		var r results
-		if err := json.Unmarshal(data, &r); err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
+		if !found {
+			continue
 		}
 		sp, err := readSpeed(filepath.Join(dir, strings.TrimSuffix(name, ".json")+"-speed.json"))
 		if err != nil {
@@ -119,16 +112,9 @@ func render(dir string) ([]byte, error) {
 
 // readSpeed gives nil for a model without a speed file.
 func readSpeed(path string) (*speed, error) {
-	data, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
 	var s speed
-	if err := json.Unmarshal(data, &s); err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+	if found, err := readResults(path, &s); !found || err != nil {
+		return nil, err
 	}
 	return &s, nil
 }
