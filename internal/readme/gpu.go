@@ -17,15 +17,18 @@ type gpuResults struct {
 	}
 }
 
-const gpuHead = "| N x K | M | exact: us, TFLOP/s | lut: us, TFLOP/s | weight at read bandwidth, us | cuBLAS bf16 | FP8 per tensor | FP8 per token | exact / best FP8 | lut / best FP8 |\n" +
-	"|---|---|---|---|---|---|---|---|---|---|\n"
+const gpuHead = "| N x K | M | exact: us, TFLOP/s | lut: us, TFLOP/s | weight at read bandwidth, us | cuBLAS bf16 | FP8 per tensor | FP8 per token | vLLM W4A8 | exact / best FP8 | lut / best FP8 | lut / vLLM |\n" +
+	"|---|---|---|---|---|---|---|---|---|---|---|---|\n"
 
-// summaryTokens are the rows of the README; docs/gpu.md has all.
+// The README shows the first model's products (its four shapes lead the file) with
+// summaryTokens; docs/gpu.md has them with all, and those of other models with summaryTokens.
+const mainShapes = 4
+
 var summaryTokens = []int{1, 16, 64, 256, 4096}
 
 // allGPU gives the tables of docs/gpu.md.
 func allGPU(dir string) ([]byte, error) {
-	products, err := gpuTable(dir, nil)
+	products, err := gpuTable(dir, true)
 	if err != nil {
 		return nil, err
 	}
@@ -33,24 +36,33 @@ func allGPU(dir string) ([]byte, error) {
 	return append(products, attention...), err
 }
 
-// gpuTable gives the table of the GPU's products with those numbers of tokens, all
-// if there are none; it is empty where nothing was measured.
-func gpuTable(dir string, tokens []int) ([]byte, error) {
+// gpuTable gives the table of the GPU's products, whole or the README's part; it is empty
+// where nothing was measured.
+func gpuTable(dir string, whole bool) ([]byte, error) {
 	var r gpuResults
 	if found, err := readResults(filepath.Join(dir, "gpu.json"), &r); !found || err != nil {
 		return nil, err
 	}
 	var b bytes.Buffer
 	b.WriteString(gpuHead)
+	var shapes [][2]int
 	for _, p := range r.Rows {
-		if tokens != nil && !slices.Contains(tokens, p.M) {
+		if shape := [2]int{p.N, p.K}; !slices.Contains(shapes, shape) {
+			shapes = append(shapes, shape)
+		}
+		first := len(shapes) <= mainShapes
+		if !whole && !first || !(whole && first) && !slices.Contains(summaryTokens, p.M) {
 			continue
 		}
 		flop := 2 * float64(p.M) * float64(p.N) * float64(p.K) / 1e6
 		tensor, token := p.Baselines["cublaslt_fp8_tensor"], p.Baselines["cublaslt_fp8_token"]
 		best := min(tensor, token)
-		fmt.Fprintf(&b, "| %dx%d | %d | %.1f, %.0f | %.1f, %.0f | %.1f | %.1f | %.1f | %.1f | %.2fx | %.2fx |\n", p.N, p.K, p.M,
-			p.Exact, flop/p.Exact, p.LUT, flop/p.LUT, p.Floor, p.Baselines["cublas_bf16"], tensor, token, best/p.Exact, best/p.LUT)
+		vllm, faster := "-", "-" // it refuses some shapes, and is not everywhere
+		if us, timed := p.Baselines["vllm_w4a8"]; timed {
+			vllm, faster = fmt.Sprintf("%.1f", us), fmt.Sprintf("%.2fx", us/p.LUT)
+		}
+		fmt.Fprintf(&b, "| %dx%d | %d | %.1f, %.0f | %.1f, %.0f | %.1f | %.1f | %.1f | %.1f | %s | %.2fx | %.2fx | %s |\n", p.N, p.K, p.M,
+			p.Exact, flop/p.Exact, p.LUT, flop/p.LUT, p.Floor, p.Baselines["cublas_bf16"], tensor, token, vllm, best/p.Exact, best/p.LUT, faster)
 	}
 	fmt.Fprintf(&b, "\nINT4 weights in groups of 128 (exact: codes -7..7, its grid's; lut: -8..7), E4M3 activations, BF16 out: `%s`, %s, PyTorch %s, %s, commit %s. Medians over CUDA graphs, random data, weights\n"+
 		"rotated out of the L2 cache; products of more than 1e11 operations after 0.1 s of the same work, under the card's power limit. The last columns are speed-ups.\n",

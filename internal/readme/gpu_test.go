@@ -30,16 +30,32 @@ func TestGPURowsSayWhatTheFileSays(t *testing.T) {
 	dir := t.TempDir()
 	const file = `{"device":"card","rows":[
 	 {"m":16,"n":1000,"k":500,"floor":1,"exact":2,"lut":4,"baselines":{"cublas_bf16":9,"cublaslt_fp8_tensor":6,"cublaslt_fp8_token":8}},
-	 {"m":8,"n":1000,"k":500,"floor":1,"exact":2,"lut":4,"baselines":{}}]}`
+	 {"m":8,"n":1000,"k":500,"floor":1,"exact":2,"lut":4,"baselines":{"vllm_w4a8":10}},
+	 {"m":16,"n":2,"k":1},{"m":16,"n":3,"k":1},{"m":16,"n":4,"k":1},{"m":16,"n":5,"k":1},{"m":8,"n":5,"k":1}]}`
 	if err := os.WriteFile(filepath.Join(dir, "gpu.json"), []byte(file), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	table, err := gpuTable(dir, summaryTokens)
-	if err != nil {
-		t.Fatal(err)
-	}
-	const want = "| 1000x500 | 16 | 2.0, 8 | 4.0, 4 | 1.0 | 9.0 | 6.0 | 8.0 | 3.00x | 1.50x |\n"
-	if !strings.Contains(string(table), want) || strings.Contains(string(table), "| 8 |") {
-		t.Errorf("table\n%s\nwants one row,\n%s", table, want)
+	const row16 = "| 1000x500 | 16 | 2.0, 8 | 4.0, 4 | 1.0 | 9.0 | 6.0 | 8.0 | - | 3.00x | 1.50x | - |\n"
+	for _, c := range []struct {
+		whole        bool
+		has, missing []string
+	}{
+		{false, []string{row16, "| 4x1 | 16 |"}, []string{"| 1000x500 | 8 |", "| 5x1 |"}},
+		{true, []string{row16, "| 10.0 | 0.00x | 0.00x | 2.50x |", "| 5x1 | 16 |"}, []string{"| 5x1 | 8 |"}},
+	} {
+		table, err := gpuTable(dir, c.whole)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range c.has {
+			if !strings.Contains(string(table), want) {
+				t.Errorf("whole %v: no %q in\n%s", c.whole, want, table)
+			}
+		}
+		for _, other := range c.missing {
+			if strings.Contains(string(table), other) {
+				t.Errorf("whole %v: %q in\n%s", c.whole, other, table)
+			}
+		}
 	}
 }

@@ -178,7 +178,7 @@ func (s *Session) AttendPrefill(p *Prefill, o, lse, q Memory, dependent bool) er
 	if lse.Address != 0 && lse.Bytes < 4*a.Batch*a.Queries*a.Heads {
 		panic("cuda: lse is not (Batch, Queries, Heads)")
 	}
-	items := ceilDiv(a.Queries, attentionGroups*attentionRows) * a.Batch * a.Heads
+	items := prefillItems(a.Queries, a.Heads/a.KVHeads, attentionGroups) * a.Batch * a.KVHeads
 	if items == 0 {
 		return nil
 	}
@@ -193,6 +193,12 @@ func (s *Session) AttendPrefill(p *Prefill, o, lse, q Memory, dependent bool) er
 		SharedBytes: prefillShared(a.HeadDim), Dependent: dependent,
 	}
 	return launch(s, p.kernel(), l, argument, p.where())
+}
+
+// prefillItems counts the items of a KV head (struct Item of attention.cuh): units of 64
+// queries of one of its heads, by the warpgroups that take one each.
+func prefillItems(queries, heads, groups int) int {
+	return ceilDiv(ceilDiv(queries, attentionRows)*heads, groups)
 }
 
 // kernel is the name of the one that multiplies.

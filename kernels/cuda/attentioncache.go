@@ -47,7 +47,7 @@ func (s *Session) AttendCached(c *KVCache, in CachedQueries, dependent bool) err
 	if in.Heads%c.KVHeads != 0 {
 		panic("cuda: query heads do not share KV heads evenly")
 	}
-	items := ceilDiv(in.Queries, cachedGroups*attentionRows) * c.Batch * in.Heads
+	items := prefillItems(in.Queries, in.Heads/c.KVHeads, cachedGroups) * c.Batch * c.KVHeads
 	if items == 0 {
 		return nil
 	}

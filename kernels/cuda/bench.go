@@ -170,12 +170,15 @@ func (b *Bench) median(x *Activations, c Config, dependent bool) (float64, error
 }
 
 // Candidates lists the kernels worth timing at m tokens: decode tiles that hold
-// them all (of 128 above that) with blocks for most multiprocessors but not many
-// waves; prefill tiles from 65 tokens on.
+// them all, or from 65 tokens on some of at least 32, with blocks for most
+// multiprocessors but not many waves; prefill tiles from 65 tokens on.
 func (b *Bench) Candidates(m int) []Config {
 	smallest := 8
-	for smallest < min(m, 128) {
+	for smallest < m {
 		smallest *= 2
+	}
+	if m > 64 {
+		smallest = 32
 	}
 	s := b.session
 	codes, processors := b.copies[0].Codes.String(), s.properties.Processors
@@ -188,7 +191,7 @@ func (b *Bench) Candidates(m int) []Config {
 			continue
 		}
 		blocks := ceilDiv(b.n, 64*c.Wide) * ceilDiv(m, c.Tokens) * c.Split
-		if c.Tokens != smallest || m > 512 || blocks < processors*2/5 || blocks > processors*5/2 && c.Split > 1 {
+		if c.Tokens < smallest || m <= 64 && c.Tokens > smallest || m > 512 || blocks < processors*2/5 || blocks > processors*5/2 && c.Split > 1 {
 			continue
 		}
 		k, _ := s.manifest.gemm(c.kernel(codes, 128))

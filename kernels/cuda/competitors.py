@@ -1,5 +1,5 @@
-"""Times cuBLAS bf16 and cuBLASLt FP8 (per tensor, per token) through PyTorch, as bench.go times ours: CUDA graphs, weights rotated
-beyond the L2 cache, random data, medians. Writes JSON.
+"""Times cuBLAS bf16 and cuBLASLt FP8 (per tensor, per token) through PyTorch and, where vLLM 0.26 can be imported, its W4A8 kernel, as
+bench.go times ours: CUDA graphs, weights rotated beyond the L2 cache, random data, medians. Writes JSON.
 
 usage: competitors.py OUT.json SHAPES TOKENS     shapes as NxK, lists with commas
 """
@@ -8,6 +8,14 @@ import sys
 
 import torch
 
+try:
+    import vllm._C_stable_libtorch  # noqa: F401  registers torch.ops._C.cutlass_*
+    VLLM = hasattr(torch.ops._C, "cutlass_w4a8_mm")
+except ImportError as e:
+    print(f"vLLM's kernel is not timed: {e}")
+    VLLM = False
+
+GROUP = 128
 L2 = torch.cuda.get_device_properties(0).L2_cache_size
 
 
@@ -38,6 +46,30 @@ def median_us(calls, flop):
     return sorted(times[1:])[len(times[1:]) // 2]
 
 
+class W4A8:
+    """A random weight as vLLM's CutlassW4A8LinearKernel keeps it: codes in its order, scales as tables of E4M3."""
+
+    def __init__(self, n, k):
+        words = torch.randint(-2**31, 2**31, (n, k // 8), device="cuda", dtype=torch.int64).to(torch.int32)  # eight signed codes each
+        self.codes, self.eighths = words, (torch.randn(k // GROUP, n, device="cuda") / 4).exp().to(torch.float8_e4m3fn)
+        self.packed = torch.ops._C.cutlass_encode_and_reorder_int4b(words.t())
+        self.tables = torch.ops._C.cutlass_pack_scale_fp8(self.eighths)
+        self.channel = torch.rand(n, 1, device="cuda") + 0.5
+
+    def multiply(self, x8, token):
+        return torch.ops._C.cutlass_w4a8_mm(x8, self.packed, self.tables, GROUP, self.channel, token, torch.bfloat16, None)
+
+    def check(self, x8, token):
+        """Its operand is e4m3(code * eighth): demand what that gives, summed by the tensor core."""
+        nibbles = torch.stack([self.codes >> 4 * i & 15 for i in range(8)], -1).flatten(1)
+        codes = torch.where(nibbles > 7, nibbles - 16, nibbles).float()
+        w = (codes * self.eighths.float().t().repeat_interleave(GROUP, 1)).clamp(-448, 448).to(torch.float8_e4m3fn)
+        want = (x8.double() @ w.double().t()) * self.channel.double().t() * token.double()
+        error = ((self.multiply(x8, token).double() - want).norm() / want.norm()).item()
+        if not error < 1e-2:
+            sys.exit(f"vLLM's W4A8 kernel is {error} off at {tuple(codes.shape)}: not timed")
+
+
 def main(out, shapes, tokens):
     rows = []
     for n, k in shapes:
@@ -58,6 +90,12 @@ def main(out, shapes, tokens):
             for key, a, b in (("cublaslt_fp8_tensor", one, one), ("cublaslt_fp8_token", by_token, by_channel)):
                 row[key] = median_us(
                     [lambda w=w: torch._scaled_mm(x8, w.t(), scale_a=a, scale_b=b, out_dtype=torch.bfloat16, use_fast_accum=True) for w in w8], flop)
+            if VLLM and n % 128 == 0 and k % 128 == 0:
+                w4 = [W4A8(n, k) for _ in range(max(2, -(-4 * L2 // (n * k // 2))))]
+                x4, token = x8[:m].contiguous(), torch.rand(m, 1, device="cuda") + 0.5
+                if m <= 16:
+                    w4[0].check(x4, token)
+                row["vllm_w4a8"] = median_us([lambda w=w: w.multiply(x4, token) for w in w4], flop)
             rows.append(row)
             print(f"{n}x{k} M {m:5d} " + "  ".join(f"{key} {v:.2f} us ({flop / v / 1e6:.0f} TF)" for key, v in row.items() if isinstance(v, float)), flush=True)
     json.dump({"device": torch.cuda.get_device_name(0), "torch": torch.__version__, "rows": rows}, open(out, "w"), indent=1)

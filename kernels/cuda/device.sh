@@ -7,9 +7,10 @@
 #   verify       `quantize kernels verify` on the checkpoint VERIFY, with build/quantize
 #   sanitize     compute-sanitizer over small shapes
 #   ceilings     the card's read bandwidth and tensor rate
-#   tune         the kernels that suit: TOKENS=1,16,64 SHAPES=0,1,2,3, QUANTIZE_CODES=signed8|signed7|table
+#   tune         the kernels that suit: TOKENS=1,16,64 NK=6144x4096,..., QUANTIZE_CODES=signed8|signed7|table; DISPATCHED=1: those of the table
+#   bench        the table's kernels for all of TOKENS and NK, exact (signed7) and lut, and their competitors
 #   profile      Nsight Compute over the prefill kernels: PROFILE=M,shape
-#   competitors  cuBLAS and cuBLASLt: TOKENS, NK=6144x4096,...
+#   competitors  cuBLAS, cuBLASLt and, where PYTHONPATH has vLLM 0.26, its W4A8 kernel: TOKENS, NK
 #   attcheck     the suite of attention; CAPTURED=file of mkcaptured: on a model's operands too
 #   attspeed     attention's speed, checked against float64 first
 #   attcompetitors  FlashAttention and cuDNN through PyTorch, the same shapes
@@ -34,6 +35,12 @@ run() { # NAME COMMAND...: with a time limit, output kept
   echo "-- $name: exit $rc, $((SECONDS - begin)) s"
   [ $rc -eq 0 ] || failed=1
 }
+# Llama-3-8B, Llama-2-7B, Qwen3-32B and a rank of Llama-3-70B in eight: q, k, v; o; gate, up; down
+NK=${NK:-6144x4096,4096x4096,28672x4096,4096x14336,12288x4096,22016x4096,4096x11008,10240x5120,5120x8192,51200x5120,5120x25600,1280x8192,8192x1024,7168x8192,8192x3584}
+TOKENS=${TOKENS:-1,8,16,32,64,96,128,256,512,1024,2048,4096,8192}
+tune() { # TAG
+  QUANTIZE_TUNE=$TOKENS QUANTIZE_SHAPES=$NK QUANTIZE_TUNE_OUT="$out/tune-$1.json" LINES_SHOWN=${TUNE_LINES:-400} run "tune-$1" $test -test.run TestTune -test.v
+}
 for step in "$@"; do
   case $step in
     check)
@@ -50,7 +57,12 @@ for step in "$@"; do
       done
       ;;
     ceilings) QUANTIZE_TUNE=1 run ceilings $test -test.run TestCeilings -test.v ;;
-    tune) QUANTIZE_TUNE=$TOKENS QUANTIZE_SHAPES=$SHAPES QUANTIZE_TUNE_OUT="$out/tune-${TAG:-0}.json" LINES_SHOWN=400 run "tune-${TAG:-0}" $test -test.run TestTune -test.v ;;
+    tune) tune "${TAG:-0}" ;;
+    bench)
+      QUANTIZE_DISPATCHED=1 QUANTIZE_CODES=signed7 tune exact
+      QUANTIZE_DISPATCHED=1 QUANTIZE_CODES=table tune lut
+      run competitors python3 competitors.py "$out/competitors.json" "$NK" "$TOKENS"
+      ;;
     profile) # PROFILE=M,shape
       QUANTIZE_PROFILE=$PROFILE run profile ncu --clock-control none --csv --page raw -k "regex:prefill|decode" --section SpeedOfLight --section ComputeWorkloadAnalysis \
         --section SchedulerStats --section WarpStateStats --section MemoryWorkloadAnalysis_Tables --section InstructionStats $test -test.run TestProfile

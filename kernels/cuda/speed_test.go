@@ -43,15 +43,15 @@ func TestCeilings(t *testing.T) {
 	}))
 }
 
-// TestTune times every kernel that suits a number of tokens: QUANTIZE_TUNE is a
-// list of M, QUANTIZE_SHAPES of indices into BenchShapes. The lines, as JSON, are what
-// the dispatch table is filled from.
+// TestTune times every kernel that suits a number of tokens, or the dispatched one where
+// QUANTIZE_DISPATCHED is set: QUANTIZE_TUNE is a list of M, QUANTIZE_SHAPES of NxK. The
+// lines, as JSON, are what the dispatch table is filled from.
 func TestTune(t *testing.T) {
 	if os.Getenv("QUANTIZE_TUNE") == "" {
 		t.Skip("QUANTIZE_TUNE is not set")
 	}
 	tokens := numbers(t, os.Getenv("QUANTIZE_TUNE"))
-	shapes := numbers(t, os.Getenv("QUANTIZE_SHAPES"))
+	dispatched := os.Getenv("QUANTIZE_DISPATCHED") != ""
 	low, arithmetic := -8, packer.Exact
 	switch os.Getenv("QUANTIZE_CODES") {
 	case "signed7":
@@ -65,14 +65,21 @@ func TestTune(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		for _, i := range shapes {
-			n, k := cuda.BenchShapes[i][0], cuda.BenchShapes[i][1]
+		for shape := range strings.SplitSeq(os.Getenv("QUANTIZE_SHAPES"), ",") {
+			var n, k int
+			if _, err := fmt.Sscanf(shape, "%dx%d", &n, &k); err != nil {
+				return fmt.Errorf("QUANTIZE_SHAPES: %q is not NxK: %w", shape, err)
+			}
 			b, err := s.NewBench(n, k, tokens[len(tokens)-1], low, arithmetic)
 			if err != nil {
 				return err
 			}
 			for _, m := range tokens {
-				for _, c := range b.Candidates(m) {
+				candidates := b.Candidates(m)
+				if dispatched {
+					candidates = []cuda.Config{cuda.Dispatch(m, n, k, arithmetic)}
+				}
+				for _, c := range candidates {
 					timing, err := b.Time(m, c, bandwidth)
 					if err != nil {
 						return err

@@ -87,7 +87,7 @@ func products(date, commit, file string, tunes []string) (results, error) {
 		}
 		timings = append(timings, some...)
 	}
-	out := results{Date: date, Commit: commit, Command: "kernels/cuda/device.sh tune competitors", Device: others.Device, Torch: others.Torch}
+	out := results{Date: date, Commit: commit, Command: "kernels/cuda/device.sh bench", Device: others.Device, Torch: others.Torch}
 	for _, o := range others.Rows {
 		r := row{M: int(o["m"]), N: int(o["n"]), K: int(o["k"]), Baselines: map[string]float64{}}
 		for name, us := range o {

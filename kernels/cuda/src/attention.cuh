@@ -32,47 +32,56 @@ struct Argument {
   const float *key_scale;  // (kv_heads, D): what keys were multiplied by, and queries are divided by; or null
 };
 
-// What a block does at a time: rows of one head of one sequence, and the key tiles they see, last to first. Without a mask SPARSE is false: looking
-// for one takes registers that the kernels do not have.
+// What a block does at a time: units of 64 query rows of one KV head, and the key tiles they see, last to first. All query heads of a KV head share its
+// keys, so a head's last rows and the next head's first go together, and no warpgroup idles where 64 rows do not fill a block:
+//
+//   unit        0    1    2    3    4    5   ...       with 4 query heads on a KV head, three units a block
+//   rows       0..  0..  0..  0..  64.. 64..           rows first, heads within: units of a block see nearly the same keys
+//   head        0    1    2    3    0    1
+//
+// Without a mask SPARSE is false: looking for one takes registers that the kernels do not have.
 template <bool SPARSE>
 struct Item {
-  int sequence, head, shared;  // shared: KV head, of (batch kv_heads)
-  int row, blocks;             // first row, blocks of 64 rows
+  int sequence, shared;  // shared: KV head, of (batch kv_heads)
+  int unit, units;       // first unit, and how many
   int first, tile;
-  const uint32_t *mask;
+
+  static __device__ __forceinline__ int sharing(const Argument &a) { return a.heads / a.kv_heads; }
+  static __device__ __forceinline__ int chunks(const Argument &a) { return (a.lq + ROWS - 1) / ROWS; }
 
   // Long items come first, so that blocks end together.
   __device__ __forceinline__ Item(const Argument &a, int index, int most) {
-    const int pairs = a.batch * a.heads, all = (a.lq + ROWS - 1) / ROWS, items = (all + most - 1) / most;
-    const int at = (items - 1 - index / pairs) * most, pair = index % pairs;
-    sequence = pair / a.heads, head = pair % a.heads;
-    shared = sequence * a.kv_heads + head / (a.heads / a.kv_heads);
-    row = at * ROWS, blocks = min(most, all - at);
-    const int offset = a.lk - a.lq;
-    const int end = a.causal ? min(a.lk, row + blocks * ROWS + offset) : a.lk;
-    first = a.window > 0 ? max(0, row + offset - a.window + 1) / KEYS : 0;
+    const int pairs = a.batch * a.kv_heads, all = chunks(a) * sharing(a), items = (all + most - 1) / most;
+    unit = (items - 1 - index / pairs) * most, units = min(most, all - unit);
+    shared = index % pairs, sequence = shared / a.kv_heads;
+    const int offset = a.lk - a.lq, last = unit + units - 1;
+    const int end = a.causal ? min(a.lk, row(a, last) + ROWS + offset) : a.lk;
+    first = a.window > 0 ? max(0, row(a, unit) + offset - a.window + 1) / KEYS : 0;
     tile = (end + KEYS - 1) / KEYS;
-    if (SPARSE) mask = a.mask + (size_t(pair) * all + at) * a.words;
     next(a);
   }
 
+  // First row and head of a unit. Units that do not exist have rows beyond the last.
+  __device__ __forceinline__ int row(const Argument &a, int u) const { return u / sharing(a) * ROWS; }
+  __device__ __forceinline__ int head(const Argument &a, int u) const { return shared % a.kv_heads * sharing(a) + u % sharing(a); }
+
   __device__ __forceinline__ bool more() const { return tile >= first; }
 
-  // Whether the rows of `block` look at the tile at all.
-  __device__ __forceinline__ bool wants(const Argument &a, int block) const {
-    return !SPARSE || (block < blocks && mask[block * a.words + tile / 32] >> tile % 32 & 1);
+  // Whether unit u looks at the tile at all.
+  __device__ __forceinline__ bool wants(const Argument &a, int u) const {
+    if (!SPARSE) return true;
+    const uint32_t *mask = a.mask + ((size_t(sequence) * a.heads + head(a, u)) * chunks(a) + row(a, u) / ROWS) * a.words;
+    return u < unit + units && mask[tile / 32] >> tile % 32 & 1;
   }
 
   __device__ __forceinline__ void next(const Argument &a) {
-    for (tile--; SPARSE && tile >= first; tile--) {
-      uint32_t any = 0;
-      for (int b = 0; b < blocks; b++) any |= mask[b * a.words + tile / 32];
-      if (any >> tile % 32 & 1) return;
-    }
+    for (tile--; SPARSE && tile >= first; tile--)
+      for (int u = unit; u < unit + units; u++)
+        if (wants(a, u)) return;
   }
 
   static __device__ __forceinline__ int count(const Argument &a, int most) {
-    return (a.lq + most * ROWS - 1) / (most * ROWS) * a.batch * a.heads;
+    return (chunks(a) * sharing(a) + most - 1) / most * a.batch * a.kv_heads;
   }
 };
 

@@ -65,13 +65,25 @@ struct Consumer {
   }
 
   // Row of what is there once for each KV head.
-  __device__ __forceinline__ int per_head(const Item &item) const { return (CACHED ? item.head / (a.heads / a.kv_heads) : item.shared) * D; }
+  __device__ __forceinline__ int per_head(const Item &item) const { return (CACHED ? item.shared % a.kv_heads : item.shared) * D; }
+
+  // This thread's half of a row of Q.
+  __device__ __forceinline__ const __nv_bfloat16 *queries(const Item &item, int head, int row0) const {
+    return a.q + ((size_t(item.sequence) * a.lq + row0 + thread / 2) * a.heads + head) * D + thread % 2 * (D / 2);
+  }
+
+  // Starts Q of a later item on its way to L2.
+  __device__ __forceinline__ void announce(int index) const {
+    const Item item(a, index, CONSUMERS);
+    const int unit = item.unit + group, row0 = item.row(a, unit);
+    if (row0 + thread / 2 < a.lq) ptx::prefetch(queries(item, item.head(a, unit), row0));
+  }
 
   // Rounds rows of Q, two threads a row. Rows n and n + 8 of a warp share a scale ("per thread", section 3.2 of the paper), unless CACHED.
-  __device__ __forceinline__ void round_q(const Item &item, int row0) {
+  __device__ __forceinline__ void round_q(const Item &item, int head, int row0) {
     const int row = thread / 2, half = thread % 2, index = row0 + row;
     float x[D / 2];
-    const uint4 *from = reinterpret_cast<const uint4 *>(a.q + (size_t(item.sequence) * a.lq + index) * a.heads * D + item.head * D + half * (D / 2));
+    const uint4 *from = reinterpret_cast<const uint4 *>(queries(item, head, row0));
 #pragma unroll
     for (int i = 0; i < D / 16; i++) {
       const uint4 w = index < a.lq ? from[i] : make_uint4(0, 0, 0, 0);
@@ -185,7 +197,7 @@ struct Consumer {
       for (int i = 0; i < 32; i++) o[h][i] = 0;
 #pragma unroll 1
     for (; item.more(); item.next(a)) {
-      if (item.wants(a, group)) {
+      if (item.wants(a, item.unit + group)) {
         uint32_t p[4][4];
         scores(item.tile, row0, p);
         wait(S::V_FULL);
@@ -205,21 +217,22 @@ struct Consumer {
     const int items = Item::count(a, CONSUMERS);
     for (int i = blockIdx.x; i < items; i += gridDim.x) {
       Item item(a, i, CONSUMERS);
-      const int row0 = item.row + group * ROWS;
-      round_q(item, row0);
+      const int unit = item.unit + group, head = item.head(a, unit), row0 = item.row(a, unit);
+      round_q(item, head, row0);
+      if (i + gridDim.x < items) announce(i + gridDim.x);
       run(item, row0);
-      store(item, row0);
+      store(item, head, row0);
     }
   }
 
   // O / sum, times the scales of V. Four lanes exchange what they hold, so that each stores 16 bytes.
-  __device__ __forceinline__ void store(const Item &item, int row0) const {
+  __device__ __forceinline__ void store(const Item &item, int head, int row0) const {
     const int lane = thread % 32, t = lane % 4;
     const float *scales = a.v_scale + item.shared * D, *means = a.v_mean ? a.v_mean + per_head(item) : nullptr;
 #pragma unroll
     for (int r = 0; r < 2; r++) {
       const int row = thread / 32 * 16 + lane / 4 + 8 * r;
-      const size_t index = (size_t(item.sequence) * a.lq + row0 + row) * a.heads + item.head;
+      const size_t index = (size_t(item.sequence) * a.lq + row0 + row) * a.heads + head;
       const bool exists = row0 + row < a.lq;
       const float total = quad_sum(softmax.sum[r]), inverse = total > 0 ? __fdiv_rn(1, total) : 0;
       if (a.lse && t == 0 && exists) {

@@ -47,6 +47,9 @@ __device__ __forceinline__ void barrier_wait(uint32_t bar, uint32_t parity) {
 
 // --- copies ---------------------------------------------------------------------------------------------------------------
 
+// Starts a line of global memory on its way to L2.
+__device__ __forceinline__ void prefetch(const void *p) { asm volatile("prefetch.global.L2 [%0];" ::"l"(p)); }
+
 __device__ __forceinline__ uint64_t policy_evict_first() {
   uint64_t p;
   asm volatile("createpolicy.fractional.L2::evict_first.b64 %0;" : "=l"(p));
