@@ -162,6 +162,7 @@ func (s *Session) RoundKeys(p *Prefill, k, v Memory, dependent bool) error {
 type prefillArgument struct {
 	Q, K, V, KScale, VScale, KMean, VMean, Mask, O, LSE                uint64
 	Batch, Heads, KVHeads, Queries, Keys, Tiles, Words, Window, Causal int32
+	Sharing, Chunks                                                    int32
 	Scale, Limit                                                       float32
 	Capacity                                                           int32 // of AttendCached, as KeyScale
 	KeyScale                                                           uint64
@@ -186,7 +187,8 @@ func (s *Session) AttendPrefill(p *Prefill, o, lse, q Memory, dependent bool) er
 		Q: q.Address, K: p.K.Address, V: p.V.Address, KScale: p.KScale.Address, VScale: p.VScale.Address,
 		KMean: p.KMean.Address, VMean: p.VMean.Address, Mask: p.mask.Address, O: o.Address, LSE: lse.Address,
 		Batch: int32(a.Batch), Heads: int32(a.Heads), KVHeads: int32(a.KVHeads), Queries: int32(a.Queries), Keys: int32(a.Keys),
-		Tiles: int32(p.Tiles), Words: int32(p.words), Window: int32(a.Window), Causal: flag(a.Causal), Scale: a.Scale, Limit: p.limit(),
+		Tiles: int32(p.Tiles), Words: int32(p.words), Window: int32(a.Window), Causal: flag(a.Causal),
+		Sharing: int32(a.Heads / a.KVHeads), Chunks: int32(ceilDiv(a.Queries, attentionRows)), Scale: a.Scale, Limit: p.limit(),
 	}
 	l := Launch{
 		Grid: Dim{X: min(items, s.properties.Processors)}, Threads: 128 * (attentionGroups + 1),

@@ -54,7 +54,8 @@ func (s *Session) AttendCached(c *KVCache, in CachedQueries, dependent bool) err
 	argument := &prefillArgument{
 		Q: in.Q.Address, K: c.Records.Address, KMean: in.KeyMean.Address, VMean: in.ValueMean.Address, O: in.O.Address, LSE: in.LSE.Address,
 		Batch: int32(c.Batch), Heads: int32(in.Heads), KVHeads: int32(c.KVHeads), Queries: int32(in.Queries), Keys: int32(in.Tokens),
-		Tiles: int32(ceilDiv(in.Tokens, attentionKeys)), Window: int32(in.Window), Causal: flag(in.Causal), Scale: in.Scale,
+		Tiles: int32(ceilDiv(in.Tokens, attentionKeys)), Window: int32(in.Window), Causal: flag(in.Causal),
+		Sharing: int32(in.Heads / c.KVHeads), Chunks: int32(ceilDiv(in.Queries, attentionRows)), Scale: in.Scale,
 		Limit: tensor.MaxE4M3, Capacity: int32(c.Capacity), KeyScale: in.KeyScale.Address,
 	}
 	l := Launch{

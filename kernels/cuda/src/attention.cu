@@ -9,6 +9,18 @@ namespace attention {
 
 constexpr int CONSUMERS = 3;  // warpgroups
 
+// Starts an item's queries on their way to L2: the consumers want them when they are through with the ring.
+template <int D, bool SPARSE>
+__device__ __forceinline__ void announce(const Argument &a, const Item<SPARSE> &item) {
+#pragma unroll 1
+  for (int u = item.unit; u < item.unit + item.units; u++)
+    for (int row = item.row(a, u) + threadIdx.x % 32, i = 0; i < ROWS / 32 && row < a.lq; row += 32, i++) {
+      const __nv_bfloat16 *q = a.q + ((size_t(item.sequence) * a.lq + row) * a.heads + item.head(a, u)) * D;
+#pragma unroll
+      for (int c = 0; c < D; c += 64) ptx::prefetch(q + c);
+    }
+}
+
 // The producer's warp: K and V of every tile of every item, in the order in which the consumers take them.
 template <int D, int STAGES, bool SPARSE>
 __device__ __forceinline__ void produce(const Argument &a, uint32_t base) {
@@ -27,6 +39,7 @@ __device__ __forceinline__ void produce(const Argument &a, uint32_t base) {
   };
   for (int i = blockIdx.x; i < items; i += gridDim.x) {
     Item<SPARSE> item(a, i, CONSUMERS);
+    announce<D>(a, item);
     for (; item.more(); item.next(a), turn.next()) {
       const size_t at = (size_t(item.shared) * a.tiles + item.tile) * S::TILE;
       load(S::K_FULL, S::K_EMPTY, S::K, a.k + at);

@@ -24,6 +24,7 @@ struct Argument {
   __nv_bfloat16 *o;              // (batch, lq, heads, D)
   float *lse;                    // (batch, lq, heads): ln of the sum of exp(score), or null
   int batch, heads, kv_heads, lq, lk, tiles, words, window, causal;
+  int sharing, chunks;  // query heads of a KV head; blocks of 64 rows of a head
   float scale;  // of the scores
   float limit;  // largest code of Q
 
@@ -31,6 +32,9 @@ struct Argument {
   int capacity;            // records of a sequence and KV head
   const float *key_scale;  // (kv_heads, D): what keys were multiplied by, and queries are divided by; or null
 };
+
+// Of numbers that are not negative, for which a division is half as long.
+__device__ __forceinline__ int quotient(int a, int b) { return static_cast<unsigned>(a) / static_cast<unsigned>(b); }
 
 // What a block does at a time: units of 64 query rows of one KV head, and the key tiles they see, last to first. All query heads of a KV head share its
 // keys, so a head's last rows and the next head's first go together, and no warpgroup idles where 64 rows do not fill a block:
@@ -46,14 +50,11 @@ struct Item {
   int unit, units;       // first unit, and how many
   int first, tile;
 
-  static __device__ __forceinline__ int sharing(const Argument &a) { return a.heads / a.kv_heads; }
-  static __device__ __forceinline__ int chunks(const Argument &a) { return (a.lq + ROWS - 1) / ROWS; }
-
   // Long items come first, so that blocks end together.
   __device__ __forceinline__ Item(const Argument &a, int index, int most) {
-    const int pairs = a.batch * a.kv_heads, all = chunks(a) * sharing(a), items = (all + most - 1) / most;
-    unit = (items - 1 - index / pairs) * most, units = min(most, all - unit);
-    shared = index % pairs, sequence = shared / a.kv_heads;
+    const int pairs = a.batch * a.kv_heads, all = a.chunks * a.sharing, items = (all + most - 1) / most;
+    unit = (items - 1 - quotient(index, pairs)) * most, units = min(most, all - unit);
+    shared = index - quotient(index, pairs) * pairs, sequence = quotient(shared, a.kv_heads);
     const int offset = a.lk - a.lq, last = unit + units - 1;
     const int end = a.causal ? min(a.lk, row(a, last) + ROWS + offset) : a.lk;
     first = a.window > 0 ? max(0, row(a, unit) + offset - a.window + 1) / KEYS : 0;
@@ -62,15 +63,15 @@ struct Item {
   }
 
   // First row and head of a unit. Units that do not exist have rows beyond the last.
-  __device__ __forceinline__ int row(const Argument &a, int u) const { return u / sharing(a) * ROWS; }
-  __device__ __forceinline__ int head(const Argument &a, int u) const { return shared % a.kv_heads * sharing(a) + u % sharing(a); }
+  __device__ __forceinline__ int row(const Argument &a, int u) const { return quotient(u, a.sharing) * ROWS; }
+  __device__ __forceinline__ int head(const Argument &a, int u) const { return (shared - sequence * a.kv_heads) * a.sharing + u - quotient(u, a.sharing) * a.sharing; }
 
   __device__ __forceinline__ bool more() const { return tile >= first; }
 
   // Whether unit u looks at the tile at all.
   __device__ __forceinline__ bool wants(const Argument &a, int u) const {
     if (!SPARSE) return true;
-    const uint32_t *mask = a.mask + ((size_t(sequence) * a.heads + head(a, u)) * chunks(a) + row(a, u) / ROWS) * a.words;
+    const uint32_t *mask = a.mask + ((size_t(sequence) * a.heads + head(a, u)) * a.chunks + quotient(u, a.sharing)) * a.words;
     return u < unit + units && mask[tile / 32] >> tile % 32 & 1;
   }
 
@@ -81,7 +82,7 @@ struct Item {
   }
 
   static __device__ __forceinline__ int count(const Argument &a, int most) {
-    return (chunks(a) * sharing(a) + most - 1) / most * a.batch * a.kv_heads;
+    return (a.chunks * a.sharing + most - 1) / most * a.batch * a.kv_heads;
   }
 };
 

@@ -18,10 +18,17 @@ __device__ __forceinline__ uint64_t descriptor(uint32_t address) {
   return D == 128 ? ptx::wgmma_descriptor(address) : ptx::wgmma_descriptor_64(address);
 }
 
+// Integers below 2^22 in magnitude are the low bits of a float near 1.5 x 2^23, whose unit is 1: an addition converts one, to the nearest and even,
+// where the conversions proper go through the unit that exp2 needs, at an eighth of the rate. What is added has been rounded before: no fused
+// multiply-add, which the twin does not have.
+constexpr float UNITS = 0x1.8p23f;
+constexpr uint32_t UNITS_BITS = 0x4B400000;
+__device__ __forceinline__ uint32_t integer(float x) { return __float_as_uint(__fadd_rn(x, UNITS)); }  // of its bits the low byte counts
+__device__ __forceinline__ float number(uint32_t i) { return __fadd_rn(__uint_as_float(i + UNITS_BITS), -UNITS); }
+
 // Four numbers, divided by their scale, as four bytes.
 __device__ __forceinline__ uint32_t pack_int8(float a, float b, float c, float d) {
-  return ptx::permute(ptx::permute(__float2int_rn(a), __float2int_rn(b), 0x0040), ptx::permute(__float2int_rn(c), __float2int_rn(d), 0x0040),
-                      0x5410);
+  return ptx::permute(ptx::permute(integer(a), integer(b), 0x0040), ptx::permute(integer(c), integer(d), 0x0040), 0x5410);
 }
 __device__ __forceinline__ uint32_t pack_e4m3(float a, float b, float c, float d) {
   return ptx::e4m3_of_floats(a, b) | ptx::e4m3_of_floats(c, d) << 16;
@@ -38,7 +45,7 @@ struct Scores<Codes::INT8> {
   __device__ __forceinline__ void issue(uint64_t q, uint64_t k, int accumulate) { ptx::WgmmaS8<128>::issue(s, q, k, accumulate); }
   __device__ __forceinline__ void products(float (&x)[64]) const {
 #pragma unroll
-    for (int i = 0; i < 64; i++) x[i] = __int2float_rn(static_cast<int>(s[i]));
+    for (int i = 0; i < 64; i++) x[i] = number(s[i]);  // at most 127 x 127 x 128
   }
 };
 

@@ -65,68 +65,77 @@ struct Consumer {
   }
 
   // Row of what is there once for each KV head.
-  __device__ __forceinline__ int per_head(const Item &item) const { return (CACHED ? item.shared % a.kv_heads : item.shared) * D; }
+  __device__ __forceinline__ int per_head(const Item &item) const { return (CACHED ? item.shared - item.sequence * a.kv_heads : item.shared) * D; }
 
-  // This thread's half of a row of Q.
-  __device__ __forceinline__ const __nv_bfloat16 *queries(const Item &item, int head, int row0) const {
-    return a.q + ((size_t(item.sequence) * a.lq + row0 + thread / 2) * a.heads + head) * D + thread % 2 * (D / 2);
-  }
-
-  // Starts Q of a later item on its way to L2.
-  __device__ __forceinline__ void announce(int index) const {
-    const Item item(a, index, CONSUMERS);
-    const int unit = item.unit + group, row0 = item.row(a, unit);
-    if (row0 + thread / 2 < a.lq) ptx::prefetch(queries(item, item.head(a, unit), row0));
-  }
-
-  // Rounds rows of Q, two threads a row. Rows n and n + 8 of a warp share a scale ("per thread", section 3.2 of the paper), unless CACHED.
+  // Rounds 16 rows of Q a warp: D / 8 lanes a row, 8 channels each, so that loads are of whole lines. Rows n and n + 8 of a warp share a scale ("per
+  // thread", section 3.2 of the paper), unless CACHED.
   __device__ __forceinline__ void round_q(const Item &item, int head, int row0) {
-    const int row = thread / 2, half = thread % 2, index = row0 + row;
-    float x[D / 2];
-    const uint4 *from = reinterpret_cast<const uint4 *>(queries(item, head, row0));
+    constexpr int LANES = D / 8, AT_ONCE = 32 / LANES, LOADS = 16 / AT_ONCE, SCALES = CACHED ? LOADS : LOADS / 2;
+    const int lane = thread % 32, chunk = lane % LANES, first = thread / 32 * 16 + lane / LANES;  // load i is of row first + AT_ONCE i
+    const __nv_bfloat16 *from = a.q + ((size_t(item.sequence) * a.lq + row0 + first) * a.heads + head) * D + 8 * chunk;
+    float x[LOADS][8];
 #pragma unroll
-    for (int i = 0; i < D / 16; i++) {
-      const uint4 w = index < a.lq ? from[i] : make_uint4(0, 0, 0, 0);
+    for (int i = 0; i < LOADS; i++) {
+      const bool exists = row0 + first + AT_ONCE * i < a.lq;
+      const uint4 w = exists ? *reinterpret_cast<const uint4 *>(from + size_t(AT_ONCE * i) * a.heads * D) : make_uint4(0, 0, 0, 0);
       const uint32_t words[4] = {w.x, w.y, w.z, w.w};
 #pragma unroll
-      for (int j = 0; j < 4; j++) x[8 * i + 2 * j] = __uint_as_float(words[j] << 16), x[8 * i + 2 * j + 1] = __uint_as_float(words[j] & 0xFFFF0000);
+      for (int j = 0; j < 4; j++) x[i][2 * j] = __uint_as_float(words[j] << 16), x[i][2 * j + 1] = __uint_as_float(words[j] & 0xFFFF0000);
     }
     if (CACHED && a.key_scale) {
-      const float *kappa = a.key_scale + per_head(item) + half * (D / 2);
+      const float *kappa = a.key_scale + per_head(item) + 8 * chunk;
 #pragma unroll
-      for (int i = 0; i < D / 2; i++) x[i] = __fdiv_rn(x[i], kappa[i]);
+      for (int i = 0; i < LOADS; i++)
+#pragma unroll
+        for (int j = 0; j < 8; j++) x[i][j] = __fdiv_rn(x[i][j], kappa[j]);
     }
-    float largest = 0;
+    float scale[SCALES];
 #pragma unroll
-    for (int i = 0; i < D / 2; i++) largest = fmaxf(largest, fabsf(x[i]));
-    largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, 1));
-    if (!CACHED) largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, 16));
-    const float scale = fmaxf(__fdiv_rn(largest, a.limit), SMALLEST), inverse = __fdiv_rn(1, scale);
-    const int lane = thread % 32;
+    for (int i = 0; i < SCALES; i++) {
+      float largest = 0;
 #pragma unroll
-    for (int r = 0; r < 2; r++) q_scale[r] = __shfl_sync(~0u, scale, lane / 4 * 2 + 16 * r) * (a.scale * 1.4426950408889634f);
+      for (int j = 0; j < 8; j++) {
+        largest = fmaxf(largest, fabsf(x[i][j]));
+        if (!CACHED) largest = fmaxf(largest, fabsf(x[i + LOADS / 2][j]));
+      }
+#pragma unroll
+      for (int d = 1; d < LANES; d *= 2) largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, d));
+      scale[i] = fmaxf(__fdiv_rn(largest, a.limit), SMALLEST);
+    }
+    const int g = lane / 4;
+#pragma unroll
+    for (int i = 0; i < LOADS / 2; i++)
+#pragma unroll
+      for (int r = 0; r < 2; r++) {
+        const float s = __shfl_sync(~0u, scale[CACHED ? i + r * (LOADS / 2) : i], g % AT_ONCE * LANES);
+        if (g / AT_ONCE == i) q_scale[r] = s * (a.scale * 1.4426950408889634f);
+      }
     if (a.lse && a.k_mean) {
-      const float *mean = a.k_mean + per_head(item) + half * (D / 2);
-      float dot = 0;
+      const float *mean = a.k_mean + per_head(item) + 8 * chunk;
 #pragma unroll
-      for (int i = 0; i < D / 2; i++) dot = fmaf(x[i], mean[i], dot);
-      dot += __shfl_xor_sync(~0u, dot, 1);
-      if (half == 0) ptx::store_shared_f32(shift() + 4 * row, dot * a.scale);
+      for (int i = 0; i < LOADS; i++) {
+        float dot = 0;
+#pragma unroll
+        for (int j = 0; j < 8; j++) dot = fmaf(x[i][j], mean[j], dot);
+#pragma unroll
+        for (int d = 1; d < LANES; d *= 2) dot += __shfl_xor_sync(~0u, dot, d);
+        if (chunk == 0) ptx::store_shared_f32(shift() + 4 * (first + AT_ONCE * i), dot * a.scale);
+      }
     }
-    ptx::named_sync(1 + group, 128);  // the last item's products have been formed
 #pragma unroll
-    for (int c = 0; c < D / 32; c++) {
-      uint32_t w[4];
+    for (int i = 0; i < LOADS; i++) {
+      const float s = scale[i % SCALES], inverse = __fdiv_rn(1, s);
+      uint32_t w[2];
 #pragma unroll
-      for (int j = 0; j < 4; j++) {
-        const float *y = x + 16 * c + 4 * j;
+      for (int j = 0; j < 2; j++) {
+        const float *y = x[i] + 4 * j;
         if (CACHED) {
-          w[j] = pack_e4m3(__fdiv_rn(y[0], scale), __fdiv_rn(y[1], scale), __fdiv_rn(y[2], scale), __fdiv_rn(y[3], scale));
+          w[j] = pack_e4m3(__fdiv_rn(y[0], s), __fdiv_rn(y[1], s), __fdiv_rn(y[2], s), __fdiv_rn(y[3], s));
         } else {
           w[j] = Scores<CODES>::pack(y[0] * inverse, y[1] * inverse, y[2] * inverse, y[3] * inverse);
         }
       }
-      ptx::store_shared_128(q() + chunk_at<D>(row, half * (D / 32) + c), w[0], w[1], w[2], w[3]);
+      ptx::store_shared_64(q() + chunk_at<D>(first + AT_ONCE * i, chunk / 2) + 8 * (chunk % 2), w[0], w[1]);
     }
     ptx::fence_proxy_async();
     ptx::named_sync(1 + group, 128);
@@ -219,49 +228,55 @@ struct Consumer {
       Item item(a, i, CONSUMERS);
       const int unit = item.unit + group, head = item.head(a, unit), row0 = item.row(a, unit);
       round_q(item, head, row0);
-      if (i + gridDim.x < items) announce(i + gridDim.x);
       run(item, row0);
       store(item, head, row0);
     }
   }
 
-  // O / sum, times the scales of V. Four lanes exchange what they hold, so that each stores 16 bytes.
+  // O / sum, times the scales of V, half of the channels at a time through the rows that Q had, so that stores are of whole lines.
   __device__ __forceinline__ void store(const Item &item, int head, int row0) const {
-    const int lane = thread % 32, t = lane % 4;
-    const float *scales = a.v_scale + item.shared * D, *means = a.v_mean ? a.v_mean + per_head(item) : nullptr;
+    constexpr int CHUNKS = D / 16, AT_ONCE = 32 / CHUNKS;  // blocks of 8 channels of a half; rows a store
+    const int lane = thread % 32, first = thread / 32 * 16, t = lane % 4;
+    const size_t token = size_t(item.sequence) * a.lq + row0;  // of row 0
+    float inverse[2];
+    bool any[2];
 #pragma unroll
     for (int r = 0; r < 2; r++) {
-      const int row = thread / 32 * 16 + lane / 4 + 8 * r;
-      const size_t index = (size_t(item.sequence) * a.lq + row0 + row) * a.heads + head;
-      const bool exists = row0 + row < a.lq;
-      const float total = quad_sum(softmax.sum[r]), inverse = total > 0 ? __fdiv_rn(1, total) : 0;
-      if (a.lse && t == 0 && exists) {
+      const int row = first + lane / 4 + 8 * r;
+      const float total = quad_sum(softmax.sum[r]);
+      any[r] = total > 0, inverse[r] = any[r] ? __fdiv_rn(1, total) : 0;
+      if (a.lse && t == 0 && row0 + row < a.lq) {
         const float shifted = a.k_mean ? ptx::load_shared_f32(shift() + 4 * row) : 0;
-        a.lse[index] = total > 0 ? (log2f(total) + (softmax.top[r] - LOG2_448)) * 0.6931471805599453f + shifted : __int_as_float(0xFF800000);
+        a.lse[(token + row) * a.heads + head] =
+            any[r] ? (log2f(total) + (softmax.top[r] - LOG2_448)) * 0.6931471805599453f + shifted : __int_as_float(0xFF800000);
       }
+    }
+    const float *scales = a.v_scale + item.shared * D + 2 * t, *means = a.v_mean ? a.v_mean + per_head(item) + 2 * t : nullptr;
+    ptx::named_sync(1 + group, 128);  // all products of Q have been formed
 #pragma unroll
-      for (int h = 0; h < HALVES; h++)
+    for (int half = 0; half < 2; half++) {
 #pragma unroll
-        for (int c = 0; c < 2; c++) {  // 32 channels: four blocks of eight, one a lane at the end
-          uint32_t pair[4], mine[4];
+      for (int c = 0; c < CHUNKS; c += 2) {
+        uint32_t pairs[4];  // rows g and g + 8 of a block, then of the next
 #pragma unroll
-          for (int b = 0; b < 4; b++) {
-            const int channel = 64 * h + 32 * c + 8 * b + 2 * t, at = 16 * c + 4 * b + 2 * r;
-            const float2 scale = CACHED ? make_float2(1, 1) : *reinterpret_cast<const float2 *>(scales + channel);
-            float low = o[h][at] * inverse * scale.x, high = o[h][at + 1] * inverse * scale.y;
-            if (means && total > 0) low += means[channel], high += means[channel + 1];
-            pair[b] = ptx::bf16_of_floats(low, high);
-          }
-#pragma unroll
-          for (int d = 0; d < 4; d++) {  // with lane t ^ d: its block for mine
-            const int peer = t ^ d;
-            const uint32_t got = __shfl_xor_sync(~0u, peer == 0 ? pair[0] : peer == 1 ? pair[1] : peer == 2 ? pair[2] : pair[3], d);
-#pragma unroll
-            for (int i = 0; i < 4; i++)
-              if (i == peer) mine[i] = got;
-          }
-          if (exists) *reinterpret_cast<uint4 *>(a.o + index * D + 64 * h + 32 * c + 8 * t) = make_uint4(mine[0], mine[1], mine[2], mine[3]);
+        for (int i = 0; i < 4; i++) {
+          const int block = half * CHUNKS + c + i / 2, r = i % 2;
+          const float *x = o[block / 8] + block % 8 * 4 + 2 * r;
+          const float2 scale = CACHED ? make_float2(1, 1) : *reinterpret_cast<const float2 *>(scales + 8 * block);
+          float low = x[0] * inverse[r] * scale.x, high = x[1] * inverse[r] * scale.y;
+          if (means && any[r]) low += means[8 * block], high += means[8 * block + 1];
+          pairs[i] = ptx::bf16_of_floats(low, high);
         }
+        ptx::store_matrices(q() + chunk_at<D>(first + lane % 16, c + lane / 16), pairs[0], pairs[1], pairs[2], pairs[3]);
+      }
+      __syncwarp();
+#pragma unroll
+      for (int i = 0; i < 16; i += AT_ONCE) {
+        const int row = first + i + lane / CHUNKS, chunk = lane % CHUNKS;
+        const uint4 line = ptx::load_shared_128(q() + chunk_at<D>(row, chunk));
+        if (row0 + row < a.lq) *reinterpret_cast<uint4 *>(a.o + ((token + row) * a.heads + head) * D + half * (D / 2) + 8 * chunk) = line;
+      }
+      __syncwarp();
     }
   }
 };
