@@ -126,7 +126,7 @@ func checkWindows(window, windows int) error {
 
 // evaluate runs eval: the candidates are the readings of the checkpoints.
 func (e *env) evaluate(ctx context.Context, dirs []string, o evalOptions) (*evalResult, error) {
-	m, err := e.measurement(dirs, o)
+	m, err := e.measurement(ctx, dirs, o)
 	if err != nil {
 		return nil, err
 	}

@@ -27,7 +27,7 @@ func TestEvaluatedChangedMeanwhile(t *testing.T) {
 	}
 	e := &env{out: io.Discard, err: io.Discard}
 	evaluate := func(cache cacheOptions, change string) ([][]eval.Report, error) {
-		m, err := e.measurement([]string{other}, evalOptions{texts: []string{text}, base: base, windows: 2, cache: cache})
+		m, err := e.measurement(t.Context(), []string{other}, evalOptions{texts: []string{text}, base: base, windows: 2, cache: cache})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -130,7 +130,7 @@ func (e *env) gate(ctx context.Context, dirs []string, o gateOptions) (*gateResu
 			res.Baseline = o.writeBaseline
 		}
 	} else if baseline != nil {
-		if err := o.checkBase(baseline); err != nil {
+		if err := o.checkBase(ctx, baseline); err != nil {
 			return nil, err
 		}
 	}
@@ -183,13 +183,13 @@ func (o gateOptions) load(models int) (*recipe.Gate, *recipe.Baseline, error) {
 }
 
 // checkBase holds the base to that of the baseline, where no text is read.
-func (o gateOptions) checkBase(baseline *recipe.Baseline) error {
+func (o gateOptions) checkBase(ctx context.Context, baseline *recipe.Baseline) error {
 	l, err := load(o.base)
 	if err != nil {
 		return err
 	}
 	defer l.close()
-	sum, err := l.contentSum()
+	sum, err := l.contentSum(ctx)
 	if err != nil {
 		return err
 	}

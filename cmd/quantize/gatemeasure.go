@@ -21,7 +21,7 @@ func (e *env) measure(ctx context.Context, dirs []string, o gateOptions, budgets
 	if o.arithmetic != "" {
 		in.arithmetic = []string{o.arithmetic}
 	}
-	m, err := e.measurement(dirs, in)
+	m, err := e.measurement(ctx, dirs, in)
 	if err != nil {
 		return nil, err
 	}
@@ -32,7 +32,7 @@ func (e *env) measure(ctx context.Context, dirs []string, o gateOptions, budgets
 		return nil, err
 	}
 	if baseline != nil || o.writeBaseline != "" {
-		if err := m.identify(); err != nil {
+		if err := m.identify(ctx); err != nil {
 			return nil, err
 		}
 	}

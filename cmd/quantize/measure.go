@@ -30,7 +30,7 @@ type measurement struct {
 }
 
 // measurement opens the checkpoints in dirs, of which the first has the tokenizer.
-func (e *env) measurement(dirs []string, o evalOptions) (_ *measurement, err error) {
+func (e *env) measurement(ctx context.Context, dirs []string, o evalOptions) (_ *measurement, err error) {
 	m := &measurement{e: e, options: eval.Options{Window: o.window, Windows: o.windows}}
 	defer func() {
 		if err != nil {
@@ -58,7 +58,7 @@ func (e *env) measurement(dirs []string, o evalOptions) (_ *measurement, err err
 		if len(dirs) > 1 && l.scheme() != "w4a8" {
 			wanted = nil // beside others that have readings to choose from
 		}
-		read, err := l.candidates(dir, wanted)
+		read, err := l.candidates(ctx, dir, wanted)
 		if err != nil {
 			return nil, err
 		}
@@ -75,7 +75,7 @@ func (e *env) measurement(dirs []string, o evalOptions) (_ *measurement, err err
 	if err := fullPrecision(b); err != nil {
 		return nil, err
 	}
-	base, err := b.candidates(o.base, nil)
+	base, err := b.candidates(ctx, o.base, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -83,7 +83,7 @@ func (e *env) measurement(dirs []string, o evalOptions) (_ *measurement, err err
 	if m.options.Cache == nil {
 		return m, nil
 	}
-	if err := m.identify(); err != nil {
+	if err := m.identify(ctx); err != nil {
 		return nil, err
 	}
 	m.base.ID, err = resultID(m.baseSum, b.compute)
@@ -99,9 +99,9 @@ func (m *measurement) load(dir string) (*loaded, error) {
 }
 
 // identify reads all of the base, the last one opened, for its hash.
-func (m *measurement) identify() (err error) {
+func (m *measurement) identify(ctx context.Context) (err error) {
 	if m.baseSum == "" {
-		m.baseSum, err = m.open[len(m.open)-1].contentSum()
+		m.baseSum, err = m.open[len(m.open)-1].contentSum(ctx)
 	}
 	return err
 }
@@ -178,7 +178,7 @@ func unknownReading(name string) error {
 
 // candidates are the readings of the checkpoint that are evaluated; wanted
 // names them, none takes those its config.json means.
-func (l *loaded) candidates(dir string, wanted []string) ([]eval.Candidate, error) {
+func (l *loaded) candidates(ctx context.Context, dir string, wanted []string) ([]eval.Candidate, error) {
 	scheme := l.scheme()
 	names := readings[scheme]
 	if len(wanted) > 0 {
@@ -187,7 +187,7 @@ func (l *loaded) candidates(dir string, wanted []string) ([]eval.Candidate, erro
 		}
 		names = wanted
 	}
-	head, err := l.headID()
+	head, err := l.headID(ctx)
 	if err != nil {
 		return nil, err
 	}

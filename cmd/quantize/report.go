@@ -119,7 +119,7 @@ func (e *env) observe(ctx context.Context, l, base *loaded, text string) (*repor
 		loaded *loaded
 		stats  **calibrate.Stats
 	}{{base, &o.Base}, {l, &o.Quantized}} {
-		readings, err := m.loaded.candidates(m.loaded.reader.Dir(), nil)
+		readings, err := m.loaded.candidates(ctx, m.loaded.reader.Dir(), nil)
 		if err != nil {
 			return nil, err
 		}
