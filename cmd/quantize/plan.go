@@ -5,9 +5,11 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/spf13/cobra"
 
+	"quantize/model"
 	"quantize/packer"
 	"quantize/packer/format"
 	"quantize/recipe"
@@ -79,6 +81,7 @@ func plan(dir string, r *recipe.Recipe, memory int64) (*planResult, error) {
 	if err != nil {
 		return nil, err
 	}
+	o.CacheScales = expectedCache(l.config, r)
 	p, err := packer.PreviewExport(l.reader, o)
 	if err != nil {
 		return nil, err
@@ -102,6 +105,15 @@ func plan(dir string, r *recipe.Recipe, memory int64) (*planResult, error) {
 		}
 	}
 	return res, nil
+}
+
+// expectedCache stands for the scales of an FP8 cache that run will measure and write beside
+// the weights; nil where there is none.
+func expectedCache(c *model.Config, r *recipe.Recipe) []packer.CacheScale {
+	if r.KV.Format != recipe.KVFP8 {
+		return nil
+	}
+	return slices.Repeat([]packer.CacheScale{{K: []float32{1}, V: []float32{1}}}, c.Layers)
 }
 
 // planned is the table of a checkpoint that is quantized already.
