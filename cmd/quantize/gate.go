@@ -108,7 +108,7 @@ func (e *env) gate(ctx context.Context, dirs []string, o gateOptions) (*gateResu
 	if err != nil {
 		return nil, err
 	}
-	if err := writable(o.outputs()...); err != nil {
+	if err := o.checkOutputs(); err != nil {
 		return nil, err
 	}
 	measured, err := o.sizes(dirs, names)

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"unicode/utf8"
 
+	"quantize/calibrate"
 	"quantize/eval"
 	"quantize/internal/fault"
 	"quantize/model/tokenizer"
@@ -229,11 +230,12 @@ func readTexts(dir string, paths []string) ([]eval.Text, error) {
 		if !utf8.Valid(data) {
 			return nil, &fault.Error{Err: eval.ErrInput, Where: path, Found: "bytes that are not UTF-8", Wanted: "UTF-8 text"}
 		}
-		plain, err := tok.Encode(string(data), false)
+		text := string(calibrate.WithoutMark(data))
+		plain, err := tok.Encode(text, false)
 		if err != nil {
 			return nil, err
 		}
-		ids, err := tok.Encode(string(data), true)
+		ids, err := tok.Encode(text, true)
 		if err != nil {
 			return nil, err
 		}

@@ -73,6 +73,7 @@ func (e *env) writeReport(ctx context.Context, dir string, o reportOptions) erro
 
 // judge compares the results that eval --save kept with budgets, as gate does: of each text
 // the first reading that the configuration means, with the attention plan if there is one.
+// Results of other checkpoints, as the demo keeps those of its plain one, are not judged.
 func judge(l *loaded, dir, budget string) ([]eval.Verdict, error) {
 	g, err := recipe.LoadGate(budget)
 	if err != nil {
@@ -83,7 +84,7 @@ func judge(l *loaded, dir, budget string) ([]eval.Verdict, error) {
 		return nil, err
 	}
 	meant := readings[l.scheme()][0]
-	first := slices.DeleteFunc(kept, func(r eval.Report) bool { return r.Arithmetic != meant || r.Attention == "off" })
+	first := slices.DeleteFunc(report.OwnResults(kept), func(r eval.Report) bool { return r.Arithmetic != meant || r.Attention == "off" })
 	if len(first) == 0 {
 		return nil, &fault.Error{
 			Err: eval.ErrInput, Where: dir, Found: "no kept result of the reading " + meant + " with the attention plan",

@@ -88,7 +88,7 @@ discarded with --fresh (docs/resume.md).`,
 	c.Flags().StringVar(&o.recipe, "recipe", "rtn", "`NAME` of a built-in recipe (quantize recipe list) or YAML file")
 	c.Flags().StringVar(&o.scheme, "scheme", "", "W4A8_FP8, W4A16 or FP8_DYNAMIC in the place of the recipe's own")
 	c.Flags().StringVar(&o.kv, "kv", "", "none, fp8 or int4 (groups of 32, means taken off) in the place of the recipe's key-value cache")
-	c.Flags().StringArrayVar(&o.calib, "calib", nil, "`FILE` of calibration text, or .jsonl with a \"text\" field; may be repeated")
+	c.Flags().StringArrayVar(&o.calib, "calib", nil, "`FILE` of calibration text (UTF-8), or .jsonl with a \"text\" field; may be repeated")
 	c.Flags().BoolVar(&o.fresh, "fresh", false, "start over: discard what an earlier run of this output has finished")
 	resume := c.Flags().Bool("resume", true, "go on from what an earlier run has finished; --resume=false is --fresh")
 	c.PreRun = func(*cobra.Command, []string) { o.fresh = o.fresh || !*resume }
