@@ -22,6 +22,7 @@ type evalOptions struct {
 	attention  string   // of the candidates: plan or off; "" is plan
 	device     string   // of the candidates: one of deviceNames; "" is cpu
 	cache      cacheOptions
+	open       checkpoints // whoever opened these closes them; nil: none are open yet
 }
 
 // evalResult is the result of eval. A W4A8 checkpoint has two readings, and the

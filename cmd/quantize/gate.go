@@ -111,7 +111,12 @@ func (e *env) gate(ctx context.Context, dirs []string, o gateOptions) (*gateResu
 	if err := o.checkOutputs(); err != nil {
 		return nil, err
 	}
-	measured, err := o.sizes(dirs, names)
+	open, err := o.open(dirs)
+	if err != nil {
+		return nil, err
+	}
+	defer open.close()
+	measured, err := o.sizes(dirs, names, open)
 	if err != nil {
 		return nil, err
 	}
@@ -120,7 +125,7 @@ func (e *env) gate(ctx context.Context, dirs []string, o gateOptions) (*gateResu
 		o.texts = slices.DeleteFunc(o.texts, func(t string) bool { return !limited(g.Budgets, filepath.Base(t)) })
 	}
 	if len(o.texts) > 0 {
-		written, err := e.measure(ctx, dirs, o, g.Budgets, baseline, measured)
+		written, err := e.measure(ctx, dirs, open, o, g.Budgets, baseline, measured)
 		if err != nil {
 			return nil, err
 		}
@@ -130,7 +135,7 @@ func (e *env) gate(ctx context.Context, dirs []string, o gateOptions) (*gateResu
 			res.Baseline = o.writeBaseline
 		}
 	} else if baseline != nil {
-		if err := o.checkBase(ctx, baseline); err != nil {
+		if err := o.checkBase(ctx, open[o.base], baseline); err != nil {
 			return nil, err
 		}
 	}
@@ -183,13 +188,8 @@ func (o gateOptions) load(models int) (*recipe.Gate, *recipe.Baseline, error) {
 }
 
 // checkBase holds the base to that of the baseline, where no text is read.
-func (o gateOptions) checkBase(ctx context.Context, baseline *recipe.Baseline) error {
-	l, err := load(o.base)
-	if err != nil {
-		return err
-	}
-	defer l.close()
-	sum, err := l.contentSum(ctx)
+func (o gateOptions) checkBase(ctx context.Context, base *loaded, baseline *recipe.Baseline) error {
+	sum, err := base.contentSum(ctx)
 	if err != nil {
 		return err
 	}

@@ -16,8 +16,8 @@ func limited(budgets []recipe.Budget, text string) bool {
 }
 
 // measure evaluates the checkpoints by one reading, in one pass, and gives their reports to measured. It returns the baseline to write, if one is.
-func (e *env) measure(ctx context.Context, dirs []string, o gateOptions, budgets []recipe.Budget, baseline *recipe.Baseline, measured []eval.Measured) ([]byte, error) {
-	in := evalOptions{texts: o.texts, base: o.base, window: o.window, windows: o.windows, cache: o.cache}
+func (e *env) measure(ctx context.Context, dirs []string, open checkpoints, o gateOptions, budgets []recipe.Budget, baseline *recipe.Baseline, measured []eval.Measured) ([]byte, error) {
+	in := evalOptions{texts: o.texts, base: o.base, window: o.window, windows: o.windows, cache: o.cache, open: open}
 	if o.arithmetic != "" {
 		in.arithmetic = []string{o.arithmetic}
 	}

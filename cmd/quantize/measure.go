@@ -21,12 +21,13 @@ type measurement struct {
 	e          *env
 	base       *eval.Candidate // nil: none
 	baseSum    string          // of the base's content
+	full       *loaded         // the base's checkpoint
 	candidates []eval.Candidate
 	first      []int // of each checkpoint's readings in candidates
 	texts      []eval.Text
 	options    eval.Options
-	open       []*loaded
-	card       card // of the candidates; nil: the CPU
+	open       []*loaded // here; others are of whoever gave them
+	card       card      // of the candidates; nil: the CPU
 	closeCard  func() error
 }
 
@@ -50,7 +51,7 @@ func (e *env) measurement(ctx context.Context, dirs []string, o evalOptions) (_ 
 		return nil, err
 	}
 	for _, dir := range dirs {
-		l, err := m.load(dir)
+		l, err := m.load(dir, o.open)
 		if err != nil {
 			return nil, err
 		}
@@ -69,7 +70,7 @@ func (e *env) measurement(ctx context.Context, dirs []string, o evalOptions) (_ 
 	if o.base == "" {
 		return m, nil
 	}
-	b, err := m.load(o.base)
+	b, err := m.load(o.base, o.open)
 	if err != nil {
 		return nil, err
 	}
@@ -80,7 +81,7 @@ func (e *env) measurement(ctx context.Context, dirs []string, o evalOptions) (_ 
 	if err != nil {
 		return nil, err
 	}
-	m.base = &base[0]
+	m.base, m.full = &base[0], b
 	if m.options.Cache == nil {
 		return m, nil
 	}
@@ -91,7 +92,10 @@ func (e *env) measurement(ctx context.Context, dirs []string, o evalOptions) (_ 
 	return m, err
 }
 
-func (m *measurement) load(dir string) (*loaded, error) {
+func (m *measurement) load(dir string, open checkpoints) (*loaded, error) {
+	if l := open[dir]; l != nil {
+		return l, nil
+	}
 	l, err := load(dir)
 	if err == nil {
 		m.open = append(m.open, l)
@@ -99,10 +103,10 @@ func (m *measurement) load(dir string) (*loaded, error) {
 	return l, err
 }
 
-// identify reads all of the base, the last one opened, for its hash.
+// identify reads all of the base for its hash.
 func (m *measurement) identify(ctx context.Context) (err error) {
 	if m.baseSum == "" {
-		m.baseSum, err = m.open[len(m.open)-1].contentSum(ctx)
+		m.baseSum, err = m.full.contentSum(ctx)
 	}
 	return err
 }
