@@ -9,7 +9,6 @@ import (
 
 	"quantize/eval"
 	"quantize/eval/report"
-	"quantize/packer"
 )
 
 type evalOptions struct {
@@ -83,7 +82,7 @@ off computes what runtimes do that do not read the plan.`,
 				return &usageError{fmt.Errorf("eval: found %d MODELs, wanted one to --save the results in", len(args))}
 			}
 			if o.save {
-				if _, err := packer.ReadManifest(args[0]); err != nil {
+				if err := report.CanSave(args[0]); err != nil {
 					return err // before the work, not after it
 				}
 				if err := writable(report.ResultsFile(args[0])); err != nil {

@@ -152,8 +152,10 @@ func (e *env) gate(ctx context.Context, dirs []string, o gateOptions) (*gateResu
 
 // load reads the files of the options and finds what does not go together.
 func (o gateOptions) load(models int) (*recipe.Gate, *recipe.Baseline, error) {
-	if o.budget == "" || o.base == "" {
-		return nil, nil, &usageError{errors.New("gate: found no --budget or no --base, wanted --budget FILE and --base MODEL")}
+	for _, required := range []namedFile{{"--budget", o.budget}, {"--base", o.base}} {
+		if required.path == "" {
+			return nil, nil, &usageError{fmt.Errorf("gate: found no %s, wanted --budget FILE and --base MODEL", required.flag)}
+		}
 	}
 	if err := checkWindows(o.window, o.windows); err != nil {
 		return nil, nil, err

@@ -197,7 +197,10 @@ func (l *loaded) candidates(ctx context.Context, dir string, wanted []string) ([
 		return nil, err
 	}
 	var out []eval.Candidate
-	for _, name := range names {
+	for i, name := range names {
+		if slices.Contains(names[:i], name) {
+			return nil, &usageError{fmt.Errorf("--arithmetic: found %s twice, wanted each reading once", name)}
+		}
 		a, ok := arithmetics[name]
 		if !ok || scheme == "w4a8" && !slices.Contains(chosen, name) {
 			return nil, unknownReading(name)
@@ -229,7 +232,7 @@ func readTexts(dir string, paths []string) ([]eval.Text, error) {
 	for i, path := range paths {
 		data, err := os.ReadFile(path)
 		if err != nil {
-			return nil, &fault.Error{Err: eval.ErrInput, Where: path, Found: err.Error(), Wanted: "a readable text file"}
+			return nil, &fault.Error{Err: eval.ErrInput, Where: path, Found: fault.Cause(err), Wanted: "a readable text file", Hint: fault.HintFile}
 		}
 		if !utf8.Valid(data) {
 			return nil, &fault.Error{Err: eval.ErrInput, Where: path, Found: "bytes that are not UTF-8", Wanted: "UTF-8 text"}

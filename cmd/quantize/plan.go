@@ -46,7 +46,7 @@ Of a checkpoint that is quantized already: the table.`,
 		Example: `  quantize plan Llama-3.1-8B
   quantize plan Llama-3.1-8B --recipe fp8 --output json`,
 		Args: oneArg("MODEL, a checkpoint directory"),
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(c *cobra.Command, args []string) error {
 			r, err := recipe.Load(name)
 			if err != nil {
 				return err
@@ -56,6 +56,9 @@ Of a checkpoint that is quantized already: the table.`,
 				return err
 			}
 			res, err := plan(args[0], r, bound)
+			if err == nil {
+				err = c.Context().Err() // the machine was measured meanwhile
+			}
 			if err != nil {
 				return err
 			}

@@ -97,6 +97,13 @@ func judge(l *loaded, dir, budget string) ([]eval.Verdict, error) {
 			Wanted: "max or min: kept results do not say which tokens they are of", Hint: "quantize gate --baseline",
 		}
 	}
+	needsBase := func(b recipe.Budget) bool { return b.Metric != recipe.Bytes && b.Metric != recipe.Perplexity }
+	if i := slices.IndexFunc(g.Budgets, needsBase); i >= 0 && slices.ContainsFunc(first, func(r eval.Report) bool { return r.Comparison == nil }) {
+		return nil, &fault.Error{
+			Err: eval.ErrInput, Where: dir, Found: "kept results without a base", Wanted: "what " + g.Budgets[i].Metric.String() + " compares with",
+			Hint: "quantize eval " + dir + " --base MODEL --save",
+		}
+	}
 	m := eval.Measured{Model: filepath.Base(filepath.Clean(dir)), Bytes: l.tensorBytes(), Reports: first}
 	return eval.Gate(g.Budgets, m, nil)
 }

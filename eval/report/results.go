@@ -39,10 +39,10 @@ func ResultsFile(dir string) string { return filepath.Join(dir, filepath.FromSla
 // checkpoint itself come first; those of others may follow. One without a manifest is
 // [eval.ErrInput].
 func SaveResults(dir string, readings []eval.Report) error {
-	sum, err := manifestHash(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return &fault.Error{Err: eval.ErrInput, Where: dir, Found: "no " + packer.ManifestPath, Wanted: "a checkpoint that quantize wrote, to keep results in"}
+	if err := CanSave(dir); err != nil {
+		return err
 	}
+	sum, err := manifestHash(dir)
 	if err != nil {
 		return err
 	}
@@ -54,6 +54,18 @@ func SaveResults(dir string, readings []eval.Report) error {
 		return errors.Join(checkpoint.ErrOutput, err)
 	}
 	return nil
+}
+
+// CanSave finds what would keep [SaveResults] from knowing the checkpoint in dir.
+func CanSave(dir string) error {
+	_, err := packer.ReadManifest(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return &fault.Error{
+			Err: eval.ErrInput, Where: dir, Found: "no " + packer.ManifestPath, Wanted: "a checkpoint that quantize wrote, to keep results in",
+			Hint: "quantize eval without --save measures any checkpoint",
+		}
+	}
+	return err
 }
 
 // ReadResults reads what [SaveResults] kept; none where there is no file. A damaged
