@@ -136,7 +136,7 @@ func (c vllmCase) judge(t *testing.T, r, dump *checkpoint.Reader, d vllmDump) (r
 	result.Bound = c.bound()
 	for _, a := range readings {
 		m := vllmModel(t, r, cpu.New(), a)
-		result.Readings = append(result.Readings, distance(t, m, readingNames[a], dump, d))
+		result.Readings = append(result.Readings, measureVLLM(t, m, readingNames[a], dump, d))
 	}
 	first := result.Readings[0]
 	if result.Bound > 0 && !(first.KL <= result.Bound) {

@@ -102,8 +102,8 @@ func argmax(x []float32) int {
 	return best
 }
 
-// distance runs m on the windows of a dump and on the greedy tokens.
-func distance(t *testing.T, m *model.Model, reading string, dump *checkpoint.Reader, d vllmDump) vllmDistance {
+// measureVLLM runs m on the windows of a dump and on the greedy tokens.
+func measureVLLM(t *testing.T, m *model.Model, reading string, dump *checkpoint.Reader, d vllmDump) vllmDistance {
 	t.Helper()
 	info, err := dump.Info("ids")
 	if err != nil {

@@ -1,6 +1,7 @@
 package kernels_test
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -128,9 +129,12 @@ func (s *vllmScales) add(dump *checkpoint.Reader, module string, expert int, par
 	}
 	var err error
 	equal := func(part string, want []uint8, size int) int {
-		raw, e := dump.Raw(module+"."+part, nil)
-		if e != nil || len(raw) < (expert+1)*len(want) {
-			err = fmt.Errorf("%s: %d bytes, want %d or more (%w)", part, len(raw), (expert+1)*len(want), e)
+		raw, problem := dump.Raw(module+"."+part, nil)
+		if problem == nil && len(raw) < (expert+1)*len(want) {
+			problem = fmt.Errorf("%s: %d bytes, want %d or more", part, len(raw), (expert+1)*len(want))
+		}
+		if problem != nil {
+			err = errors.Join(err, problem)
 			return 0
 		}
 		return equalParts(raw[expert*len(want):][:len(want)], want, size)

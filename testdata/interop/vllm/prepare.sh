@@ -74,5 +74,5 @@ for model in qwen2 mixtral qwen3-moe; do
 done
 rm -f "$exports"/*/tokenizer.json # token ids travel in its place
 cp testdata/interop/vllm/dump.py testdata/interop/vllm/run.py "$there"
-tar cf - -C "$dir" there | xz -9e -T2 > "$dir/vllm.tar.xz"
+tar cf - -C "$dir" there | xz -9 > "$dir/vllm.tar.xz"
 ls -l "$dir/vllm.tar.xz"
