@@ -23,11 +23,11 @@ SMALL = COMMON | dict(hidden_size=256, num_attention_heads=4, num_key_value_head
 HOPPER = COMMON | dict(vocab_size=512, hidden_size=512, num_attention_heads=8, num_key_value_heads=4, tie_word_embeddings=True)
 
 
-def mixtures(sizes, experts):
-    """A Mixtral, and a Qwen3-MoE with a dense layer below."""
+def mixtures(sizes, experts, layers):
+    """A Mixtral of so many layers, and a Qwen3-MoE with a dense layer below."""
     return {
         "mixtral": MixtralForCausalLM(MixtralConfig(
-            **sizes, intermediate_size=256, num_local_experts=4, num_experts_per_tok=2)),
+            **sizes | dict(num_hidden_layers=layers), intermediate_size=256, num_local_experts=4, num_experts_per_tok=2)),
         "qwen3-moe": Qwen3MoeForCausalLM(Qwen3MoeConfig(
             **sizes, intermediate_size=512, moe_intermediate_size=256, num_experts=experts, num_experts_per_tok=2,
             norm_topk_prob=True, mlp_only_layers=[0])),
@@ -35,12 +35,12 @@ def mixtures(sizes, experts):
 
 
 def small():
-    return mixtures(SMALL, 8) | {"qwen3": Qwen3ForCausalLM(Qwen3Config(**SMALL, intermediate_size=512))}
+    return mixtures(SMALL, 8, 2) | {"qwen3": Qwen3ForCausalLM(Qwen3Config(**SMALL, intermediate_size=512))}
 
 
 def hopper():
     sizes = {k: v for k, v in HOPPER.items() if k != "head_dim"}  # a Qwen2 has hidden_size / heads, and biases
-    return mixtures(HOPPER, 4) | {"qwen2": Qwen2ForCausalLM(Qwen2Config(**sizes, intermediate_size=512))}
+    return mixtures(HOPPER, 4, 1) | {"qwen2": Qwen2ForCausalLM(Qwen2Config(**sizes, intermediate_size=512))}
 
 
 def main(out, tokenizer, sizes="small"):
