@@ -12,12 +12,14 @@ import (
 	"quantize/packer"
 )
 
-// Bounds of the comparison with vLLM, which computes in BF16 between the linears: mean
-// KL(ours, vLLM) in nats on the trained demo model. Random models amplify every flipped
-// FP8 code; of them only the order of the readings says something.
+// Bounds of the comparison with vLLM: mean KL(ours, vLLM) in nats on the trained demo model,
+// or where ours is further than that from itself storing BF16 wherever vLLM does, so many
+// times that distance: a network with FP8 activations turns every rounding into
+// other FP8 codes. Of random models only the order of the readings says something.
 const (
 	vllmDemoA8  = 3e-4
 	vllmDemoA16 = 1e-4
+	vllmNoise   = 1.5
 )
 
 // TestVLLM judges every case that testdata/interop/vllm/prepare.sh made by the dump that
@@ -122,6 +124,7 @@ type vllmDump struct {
 // vllmResult is a case's ours.json, of which collect.py makes a row.
 type vllmResult struct {
 	Bound    float64        `json:"kl_bound,omitempty"`
+	Itself   float64        `json:"kl_itself"` // KL(ours, ours that stores BF16)
 	Readings []vllmDistance `json:"readings"`
 	Scales   *vllmScales    `json:"scales,omitempty"`
 }
@@ -133,14 +136,17 @@ func (c vllmCase) judge(t *testing.T, r, dump *checkpoint.Reader, d vllmDump) (r
 	if err != nil {
 		t.Fatal(err)
 	}
-	result.Bound = c.bound()
 	for _, a := range readings {
 		m := vllmModel(t, r, cpu.New(), a)
 		result.Readings = append(result.Readings, measureVLLM(t, m, readingNames[a], dump, d))
 	}
 	first := result.Readings[0]
+	result.Itself = storingBF16(t, r, cpu.New(), readings[0], dumpedWindows(t, dump))
+	if result.Bound = c.bound(); result.Bound > 0 {
+		result.Bound = max(result.Bound, vllmNoise*result.Itself)
+	}
 	if result.Bound > 0 && !(first.KL <= result.Bound) {
-		faults = append(faults, fmt.Sprintf("KL(%s, vLLM) %.2g, want at most %.0g", first.Reading, first.KL, result.Bound))
+		faults = append(faults, fmt.Sprintf("KL(%s, vLLM) %.2g, want at most %.2g", first.Reading, first.KL, result.Bound))
 	}
 	if c.Reading != "lut" {
 		return result, faults

@@ -105,23 +105,16 @@ func argmax(x []float32) int {
 // measureVLLM runs m on the windows of a dump and on the greedy tokens.
 func measureVLLM(t *testing.T, m *model.Model, reading string, dump *checkpoint.Reader, d vllmDump) vllmDistance {
 	t.Helper()
-	info, err := dump.Info("ids")
-	if err != nil {
-		t.Fatal(err)
-	}
-	flat, theirs := ids(t, dump), read(t, dump, "logprobs")
-	windows := make([][]int32, info.Shape[0])
-	for i := range windows {
-		windows[i] = flat[i*info.Shape[1]:][:info.Shape[1]]
-	}
-	if want := len(windows) * (info.Shape[1] - 1); theirs.Rows != want || theirs.Cols != m.Config.Vocab {
+	windows, theirs := dumpedWindows(t, dump), read(t, dump, "logprobs")
+	predicted := len(windows[0]) - 1
+	if want := len(windows) * predicted; theirs.Rows != want || theirs.Cols != m.Config.Vocab {
 		t.Fatalf("log-probs (%d, %d), want (%d, %d)", theirs.Rows, theirs.Cols, want, m.Config.Vocab)
 	}
 	out := vllmDistance{Reading: reading, Tokens: theirs.Rows, Greedy: len(d.Greedy)}
 	agreed := 0
 	for i, ours := range logProbs(t, m, windows) {
 		for token, next := range windows[i][1:] {
-			p, q := ours.Row(token), theirs.Row(i*(info.Shape[1]-1)+token)
+			p, q := ours.Row(token), theirs.Row(i*predicted+token)
 			out.KL += divergence(p, q)
 			out.LogProb += math.Abs(float64(p[next]) - float64(q[next]))
 			if argmax(p) == argmax(q) {
@@ -139,6 +132,20 @@ func measureVLLM(t *testing.T, m *model.Model, reading string, dump *checkpoint.
 		}
 	}
 	return out
+}
+
+// dumpedWindows are the token ids of a dump.
+func dumpedWindows(t *testing.T, dump *checkpoint.Reader) [][]int32 {
+	t.Helper()
+	info, err := dump.Info("ids")
+	if err != nil {
+		t.Fatal(err)
+	}
+	flat, windows := ids(t, dump), make([][]int32, info.Shape[0])
+	for i := range windows {
+		windows[i] = flat[i*info.Shape[1]:][:info.Shape[1]]
+	}
+	return windows
 }
 
 // divergence is KL(p || q) of two rows of log-probs, in nats.

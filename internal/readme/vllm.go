@@ -21,7 +21,8 @@ type vllmCase struct {
 	Model, Format, Recipe, Config string
 	Error                         string         // why vLLM refused it; the rest is empty then
 	Kernels, Attention            map[string]int // modules by method, scheme and kernel; layers by backend and cache
-	Bound                         float64        `json:"kl_bound"` // 0: none
+	Bound                         float64        `json:"kl_bound"`  // 0: none
+	Itself                        float64        `json:"kl_itself"` // of our forward pass to itself storing BF16
 	Readings                      []struct {
 		Reading string
 		Tokens  int
@@ -43,7 +44,7 @@ type vllmCase struct {
 
 const (
 	vllmNone = "\nvLLM was not run on these exports: there is no testdata/results/vllm.json.\n"
-	vllmHead = "\n| model | recipe | format, configuration | kernels | scales bit-equal: chan, s8, table bytes | our reading | KL (bound) | mean abs d log-prob | top-1 | greedy |\n" +
+	vllmHead = "\n| model | recipe | format, configuration | kernels | scales bit-equal: chan, s8, table bytes | our reading | KL (bound; ours to itself in BF16) | mean abs d log-prob | top-1 | greedy |\n" +
 		"|---|---|---|---|---|---|---|---|---|---|\n"
 )
 
@@ -89,9 +90,11 @@ func (c *vllmCase) row(b *bytes.Buffer) {
 		if i > 0 {
 			head = "| | | "
 		} else {
+			bound := "none"
 			if c.Bound > 0 {
-				kl = fmt.Sprintf("%s (%.0e)", kl, c.Bound)
+				bound = fmt.Sprintf("%.1e", c.Bound)
 			}
+			kl = fmt.Sprintf("%s (%s; %.1e)", kl, bound, c.Itself)
 			head += fmt.Sprintf("| %s; %s | %s ", counted(c.Kernels), counted(c.Attention), scales)
 		}
 		if i > 0 {

@@ -20,7 +20,7 @@ from transformers import (MixtralConfig, MixtralForCausalLM, Qwen2Config, Qwen2F
 COMMON = dict(vocab_size=2048, head_dim=64, max_position_embeddings=512, num_hidden_layers=2)
 SMALL = COMMON | dict(hidden_size=256, num_attention_heads=4, num_key_value_heads=2, tie_word_embeddings=False)
 # vLLM's Hopper kernels want multiples of 128, and of 256 where experts are.
-HOPPER = COMMON | dict(vocab_size=512, hidden_size=512, num_attention_heads=8, num_key_value_heads=4, tie_word_embeddings=True)
+HOPPER = COMMON | dict(vocab_size=512, hidden_size=512, num_attention_heads=8, num_key_value_heads=4, tie_word_embeddings=False)
 
 
 def mixtures(sizes, experts, layers):
