@@ -3,7 +3,7 @@ GOLANGCI_LINT_VERSION := v2.15.0
 LINT := $(shell go env GOPATH)/bin/golangci-lint
 FUZZTIME ?= 20s
 
-.PHONY: build test kill-series race fuzz lint generate bench bench-gemm interop tokenizer-parity report-screenshots results methods readme
+.PHONY: build test kill-series race fuzz lint generate bench bench-gemm interop vllm-prepare vllm-collect tokenizer-parity report-screenshots results methods readme
 
 build: ## the pure Go binary ./quantize
 	CGO_ENABLED=0 go build -trimpath ./cmd/quantize
@@ -40,6 +40,16 @@ bench-gemm: ## our GEMM beside gonum and OpenBLAS (needs gcc and libopenblas-dev
 
 interop: ## load our exports in transformers, anew for docs/interop.md: make interop DIR=scratch [MODELS="DIR..."] (needs python3)
 	testdata/interop/run.sh $(DIR) $(MODELS)
+	$(MAKE) readme
+
+vllm-prepare: ## pack what vLLM is to load on a machine with a Hopper GPU: make vllm-prepare DIR=scratch (needs python3; docs/interop.md has the rest)
+	testdata/interop/vllm/prepare.sh $(DIR)
+
+vllm-collect: ## judge the dumps that came back, for docs/interop.md: make vllm-collect DIR=scratch DUMPS="FOLDER..." (of two with the same case the later counts)
+	mkdir -p $(DIR)/dumps
+	set -e; for d in $(DUMPS); do cat $$d/dumps.tar.xz.* | xz -dc | tar xf - -C $(DIR)/dumps; done
+	QUANTIZE_VLLM=$(abspath $(DIR)) go test -count 1 -v -run 'TestVLLM$$' ./kernels
+	python3 testdata/interop/vllm/collect.py $(DIR) testdata/results/vllm.json
 	$(MAKE) readme
 
 tokenizer-parity: ## ids against Hugging Face tokenizers (needs npm and python3; DIR receives the tokenizers)

@@ -25,8 +25,9 @@ const (
 	maxLine = 1 << 26 // bytes of a JSONL line
 )
 
-// byteOrderMark begins a UTF-8 file of some editors, and is no JSON.
-var byteOrderMark = []byte("\ufeff")
+// WithoutMark cuts off the byte order mark that some editors begin a UTF-8 file with: it is
+// neither text nor JSON.
+func WithoutMark(data []byte) []byte { return bytes.TrimPrefix(data, []byte("\ufeff")) }
 
 // Tokenizer turns text into token ids; special asks for the model's BOS and EOS.
 // *tokenizer.Tokenizer is one.
@@ -64,7 +65,7 @@ func Tokens(t Tokenizer, limit int, files ...string) ([]int32, error) {
 
 // Documents yields the texts of a file: of NAME.jsonl the "text" of each line,
 // blank lines left out; of any other file its whole content. Text must be
-// UTF-8. Memory: one document. After an error there is nothing more.
+// UTF-8; a byte order mark is not of it. Memory: one document. After an error there is nothing more.
 func Documents(file string) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		f, err := os.Open(file)
@@ -86,7 +87,7 @@ func Documents(file string) iter.Seq2[string, error] {
 		case !utf8.Valid(data):
 			yield("", notUTF8(file))
 		default:
-			yield(string(data), nil)
+			yield(string(WithoutMark(data)), nil)
 		}
 	}
 }
@@ -112,7 +113,7 @@ func lines(file string, r io.Reader, yield func(string, error) bool) {
 		number++
 		line := bytes.TrimSpace(s.Bytes())
 		if number == 1 {
-			line = bytes.TrimPrefix(line, byteOrderMark)
+			line = WithoutMark(line)
 		}
 		if len(line) == 0 {
 			continue

@@ -62,6 +62,11 @@ func TestTokens(t *testing.T) {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
 	}
+	for name, want := range map[string][]int32{"\ufeffab": {1, 'a', 'b'}, "\ufeff": {1}, "a\ufeff": {1, 'a', 0xef, 0xbb, 0xbf}} {
+		if got, err := Tokens(letters{}, 0, write(t, "d.txt", name)); err != nil || !slices.Equal(got, want) {
+			t.Errorf("%q: %v, error %v", name, got, err)
+		}
+	}
 	marked := write(t, "d.jsonl", "\ufeff{\"text\":\"ab\"}\n{\"text\":\"c\"}\n")
 	if got, err := Tokens(letters{}, 0, marked); err != nil || !slices.Equal(got, []int32{1, 'a', 'b', 1, 'c'}) {
 		t.Errorf("JSONL behind a byte order mark: %v, error %v", got, err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"io"
 	"runtime"
 	"sync"
 )
@@ -21,7 +22,7 @@ func (r *Reader) Hashes(parent context.Context) (map[string]string, error) {
 		wg.Go(func() {
 			buf := make([]byte, chunk)
 			for name := range names {
-				sum, err := r.hash(name, buf)
+				sum, err := r.hash(ctx, name, buf)
 				if err != nil {
 					cancel(err)
 					return
@@ -45,18 +46,33 @@ feed:
 	return sums, context.Cause(ctx)
 }
 
-func (r *Reader) hash(name string, buf []byte) (string, error) {
+func (r *Reader) hash(ctx context.Context, name string, buf []byte) (string, error) {
+	sum := sha256.New()
+	err := r.copy(ctx, sum, name, buf)
+	return hex.EncodeToString(sum.Sum(nil)), err
+}
+
+// Copy writes the bytes of a tensor to w in small pieces, and asks ctx before each.
+func (r *Reader) Copy(ctx context.Context, w io.Writer, name string) error {
+	return r.copy(ctx, w, name, make([]byte, chunk))
+}
+
+func (r *Reader) copy(ctx context.Context, w io.Writer, name string, buf []byte) error {
 	l, err := r.find(name)
 	if err != nil {
-		return "", err
+		return err
 	}
-	sum := sha256.New()
 	for at := int64(0); at < l.Bytes(); at += chunk {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		part := buf[:min(chunk, l.Bytes()-at)]
 		if err := r.readAt(l, part, at); err != nil {
-			return "", err
+			return err
 		}
-		sum.Write(part)
+		if _, err := w.Write(part); err != nil {
+			return err
+		}
 	}
-	return hex.EncodeToString(sum.Sum(nil)), nil
+	return nil
 }

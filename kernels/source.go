@@ -127,8 +127,9 @@ func (s *source) Linear(name string) (model.Linear, error) {
 	}
 	if n, k := w.Shape(); !slices.Equal([]int{n, k}, s.expected[name+".weight"]) {
 		return nil, &fault.Error{
-			Err: checkpoint.ErrInvalid, Where: name, Found: fmt.Sprintf("a quantized weight of shape %v", []int{n, k}),
+			Err: checkpoint.ErrInvalid, Where: s.where(name), Found: fmt.Sprintf("a quantized weight of shape %v", []int{n, k}),
 			Wanted: fmt.Sprintf("%v, as config.json says", s.expected[name+".weight"]),
+			Hint:   hintModels,
 		}
 	}
 	bias, err := s.bias(name + ".bias")
@@ -142,6 +143,8 @@ func (s *source) Linear(name string) (model.Linear, error) {
 	return linear, nil
 }
 
+const hintModels = "config.json and the weights are of different models: `quantize verify` tells all that does not fit"
+
 // bias reads a bias that the architecture has, and refuses one it has not.
 func (s *source) bias(name string) ([]float32, error) {
 	if _, wanted := s.expected[name]; wanted {
@@ -149,9 +152,22 @@ func (s *source) bias(name string) ([]float32, error) {
 		return b.Data, err
 	}
 	if s.reader.Has(name) {
-		return nil, &fault.Error{Err: checkpoint.ErrInvalid, Where: name, Found: "a bias", Wanted: "none, as config.json says"}
+		return nil, &fault.Error{
+			Err: checkpoint.ErrInvalid, Where: s.where(name), Found: "a bias", Wanted: "none, as config.json says",
+			Hint: hintModels,
+		}
 	}
 	return nil, nil
+}
+
+// where names a tensor of a module, or one by its name, and its file.
+func (s *source) where(name string) string {
+	for _, stored := range []string{name, name + ".weight_packed", name + ".weight"} {
+		if s.reader.Has(stored) {
+			return stored + " in " + s.reader.File(stored)
+		}
+	}
+	return name
 }
 
 // Rows reads rows of a matrix that is not quantized.

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"quantize/checkpoint"
+	"quantize/internal/fault"
 	"quantize/kernels"
 	"quantize/kernels/cpu"
 	"quantize/kernels/ref"
@@ -283,8 +284,11 @@ func TestSourceWantsTheConfigsShapes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Linear("model.layers.0.mlp.up_proj"); !errors.Is(err, checkpoint.ErrInvalid) {
-		t.Errorf("error %v, want checkpoint.ErrInvalid", err)
+	_, err = s.Linear("model.layers.0.mlp.up_proj")
+	var f *fault.Error
+	if !errors.Is(err, checkpoint.ErrInvalid) || !errors.As(err, &f) || f.Where != "model.layers.0.mlp.up_proj.weight_packed in "+filepath.Join(out, "model.safetensors") ||
+		f.Found != "a quantized weight of shape [256 128]" || f.Wanted != "[384 128], as config.json says" || f.Hint == "" {
+		t.Errorf("error %v, want checkpoint.ErrInvalid with file, tensor and hint", err)
 	}
 	if _, err := s.Linear("model.layers.0.self_attn.q_proj"); err != nil {
 		t.Errorf("a linear that fits: %v", err)

@@ -52,7 +52,7 @@ func (s *checkpointSource) Linear(name string) (Linear, error) {
 		bias = b.Data
 	} else if s.reader.Has(biasName) {
 		return nil, &fault.Error{
-			Err: checkpoint.ErrInvalid, Where: biasName,
+			Err: checkpoint.ErrInvalid, Where: biasName + " in " + s.reader.File(biasName),
 			Found: "a bias", Wanted: "none, as config.json says",
 			Hint: "check attention_bias and mlp_bias in config.json",
 		}

@@ -76,6 +76,7 @@ func TestVerifyAgainstSource(t *testing.T) {
 		dir := src.write(t)
 		r := open(t, dir)
 		o := options(t, r, s)
+		o.Recipe = plainRecipe
 		out := filepath.Join(t.TempDir(), "out")
 		if _, err := Export(context.Background(), r, out, o); err != nil {
 			t.Fatal(err)
@@ -99,11 +100,12 @@ func TestVerifyAgainstSource(t *testing.T) {
 			t.Fatal(err)
 		}
 		m.Layers[3].SSE *= 0.999
+		m.Layers[4].Energy *= 1.001
 		if c.files[ManifestPath], err = m.encode(); err != nil {
 			t.Fatal(err)
 		}
 		v, err = VerifyAgainst(t.Context(), c.write(t), r)
-		if err != nil || v.OK || !fails(v, ItemSource, m.Layers[3].Name+": found a squared error") {
+		if err != nil || v.OK || !fails(v, ItemSource, m.Layers[3].Name+": found a squared error") || !fails(v, ItemSource, m.Layers[4].Name+": found a sum of squares") {
 			t.Errorf("%v, another error: %v, %+v", s, err, v)
 		}
 	}
@@ -128,7 +130,9 @@ func TestVerifyEndsBetweenTensors(t *testing.T) {
 	t.Parallel()
 	r := open(t, tiny(t, 128, 128, true).write(t))
 	out := filepath.Join(t.TempDir(), "out")
-	if _, err := Export(t.Context(), r, out, options(t, r, W4A8)); err != nil {
+	o := options(t, r, W4A8)
+	o.Recipe = plainRecipe
+	if _, err := Export(t.Context(), r, out, o); err != nil {
 		t.Fatal(err)
 	}
 	whole := &asked{t.Context(), 1 << 20}
@@ -140,8 +144,8 @@ func TestVerifyEndsBetweenTensors(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if least := len(model.Tensors(cfg)) + 14 + len(open(t, out).Names()) + len(r.Names()) + 14; count != least {
-		t.Errorf("the context was asked %d times, want %d", count, least)
+	if least := len(model.Tensors(cfg)) + 14 + len(open(t, out).Names()) + len(r.Names()) + 14; count < least { // and for the files beside them
+		t.Errorf("the context was asked %d times, want at least %d", count, least)
 	}
 	for left := range count {
 		if v, err := VerifyAgainst(&asked{t.Context(), left}, out, r); v != nil || !errors.Is(err, context.Canceled) {

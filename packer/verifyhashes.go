@@ -12,6 +12,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+
+	"quantize/checkpoint"
 )
 
 // readManifest reads the manifest and returns what is wrong with it.
@@ -36,20 +38,19 @@ func (v *verifier) hashes(ctx context.Context, bad []string) error {
 		v.item(ItemHashes, "", bad)
 		return nil
 	}
-	var buf []byte
-	var err error
 	for _, name := range v.r.Names() {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
 		want, listed := v.manifest.Tensors[name]
 		if !listed {
 			bad = append(bad, name+": found a tensor that the manifest does not list, wanted none")
 			continue
 		}
-		if buf, err = v.r.Raw(name, buf); err != nil {
+		got, err := hashTensor(ctx, v.r, name)
+		if err != nil && ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
 			bad = append(bad, err.Error())
-		} else if got := sha256Hex(buf); got != want {
+		} else if got != want {
 			bad = append(bad, fmt.Sprintf("%s: found sha256 %s, wanted %s, as the manifest says", name, got, want))
 		}
 	}
@@ -62,7 +63,13 @@ func (v *verifier) hashes(ctx context.Context, bad []string) error {
 		want := v.manifest.Files[rel]
 		if !filepath.IsLocal(rel) {
 			bad = append(bad, fmt.Sprintf("%s: found %q among the files, wanted paths inside the checkpoint", ManifestPath, rel))
-		} else if got, err := hashFile(filepath.Join(v.dir, filepath.FromSlash(rel))); err != nil {
+			continue
+		}
+		got, err := hashFile(ctx, filepath.Join(v.dir, filepath.FromSlash(rel)))
+		if err != nil && ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
 			bad = append(bad, fmt.Sprintf("%s: %v", rel, err))
 		} else if got != want {
 			bad = append(bad, fmt.Sprintf("%s: found sha256 %s, wanted %s, as the manifest says", rel, got, want))
@@ -72,8 +79,15 @@ func (v *verifier) hashes(ctx context.Context, bad []string) error {
 	return nil
 }
 
+// hashTensor is the SHA-256 of a tensor of any size, in hex.
+func hashTensor(ctx context.Context, r *checkpoint.Reader, name string) (string, error) {
+	sum := sha256.New()
+	err := r.Copy(ctx, sum, name)
+	return hex.EncodeToString(sum.Sum(nil)), err
+}
+
 // hashFile is the SHA-256 of a file of any size, in hex.
-func hashFile(path string) (string, error) {
+func hashFile(ctx context.Context, path string) (string, error) {
 	st, err := os.Stat(path) // before it is opened: a pipe would wait
 	if err != nil {
 		return "", err
@@ -87,8 +101,19 @@ func hashFile(path string) (string, error) {
 	}
 	defer func() { _ = f.Close() }() // only read
 	sum := sha256.New()
-	if _, err := io.Copy(sum, f); err != nil {
-		return "", err
+	_, err = io.Copy(sum, asking{ctx, f})
+	return hex.EncodeToString(sum.Sum(nil)), err
+}
+
+// asking asks a context before each read.
+type asking struct {
+	ctx context.Context //nolint:containedctx // of one call of io.Copy
+	io.Reader
+}
+
+func (a asking) Read(p []byte) (int, error) {
+	if err := a.ctx.Err(); err != nil {
+		return 0, err
 	}
-	return hex.EncodeToString(sum.Sum(nil)), nil
+	return a.Reader.Read(p)
 }

@@ -55,15 +55,17 @@ func (v *verifier) origin() {
 			bad = append(bad, name+": found a tensor of the source that is neither here nor quantized nor omitted, wanted it")
 		}
 	}
-	v.item(ItemOrigin, fmt.Sprintf("%d tensors of the source, %d left out on purpose", len(v.manifest.Sources), len(v.manifest.Omitted)), bad)
+	detail := fmt.Sprintf("%d tensors of the source, %d left out on purpose", len(v.manifest.Sources), len(v.manifest.Omitted))
+	if v.source == nil {
+		detail += ", as the manifest says (--base compares)"
+	}
+	v.item(ItemOrigin, detail, bad)
 }
 
 // transformed names the tensors that the recipe may have changed beside rounding:
-// transforms rewrite every tensor of the model. A recipe of another version may not
-// decode; then nothing is known, as if it had transforms.
+// transforms rewrite every tensor of the model.
 func (v *verifier) transformed() map[string]bool {
-	r, err := recipe.Decode(ManifestPath+" recipe", []byte(v.manifest.Recipe))
-	if err == nil && r.Rotation.IsZero() && r.Rope.IsZero() && r.Smoothing.IsZero() {
+	if r := v.recipe(); r != nil && r.Rotation.IsZero() && r.Rope.IsZero() && r.Smoothing.IsZero() {
 		return nil
 	}
 	names := map[string]bool{}
@@ -71,6 +73,16 @@ func (v *verifier) transformed() map[string]bool {
 		names[e.Name] = true
 	}
 	return names
+}
+
+// recipe is that of the manifest. One of another version may not decode: nil, and nothing is
+// known, as if it had transforms.
+func (v *verifier) recipe() *recipe.Recipe {
+	r, err := recipe.Decode(ManifestPath+" recipe", []byte(v.manifest.Recipe))
+	if err != nil {
+		return nil
+	}
+	return r
 }
 
 // sameFigure is how far a figure of the manifest may be from the one computed
@@ -81,37 +93,65 @@ const sameFigure = 0x1p-23
 // against compares with the source.
 func (v *verifier) against(ctx context.Context) error {
 	if v.source == nil || v.manifest == nil {
-		return nil
+		return nil // a lack of the manifest is told by hashes
 	}
-	var bad []string
-	var buf []byte
-	var err error
-	for _, name := range slices.Sorted(maps.Keys(v.manifest.Sources)) {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if buf, err = v.source.Raw(name, buf); err != nil {
-			bad = append(bad, err.Error())
-		} else if got := sha256Hex(buf); got != v.manifest.Sources[name] {
-			bad = append(bad, fmt.Sprintf("%s of the source: found sha256 %s, wanted %s, as the manifest says: another model", name, got, v.manifest.Sources[name]))
-		}
+	bad, err := v.sameSource(ctx)
+	if err != nil {
+		return err
 	}
-	detail := "hashes of the source"
+	detail := ""
 	if len(bad) == 0 {
-		var more []string
-		if detail, more, err = v.errors(ctx); err != nil {
+		if detail, bad, err = v.errors(ctx); err != nil {
 			return err
 		}
-		bad = append(bad, more...)
 	}
-	v.item(ItemSource, detail, bad)
+	v.item(ItemSource, fmt.Sprintf("the hashes of %d tensors are the manifest's; ", len(v.manifest.Sources))+detail, bad)
 	return nil
 }
 
-// errors computes the rounding error of every linear again. A weight that was
-// transformed before it was rounded has another energy than the source's; nothing
-// is known of its error then. err is that of the context.
+// sameSource holds every tensor of the source, whatever became of it, to the hash that
+// the manifest has. Its error is that of the context.
+func (v *verifier) sameSource(ctx context.Context) (bad []string, err error) {
+	if len(v.manifest.Sources) == 0 {
+		return []string{ManifestPath + ": found no hashes of a source, wanted those to compare with (what was converted from another program's checkpoint has none: verify it without --base)"}, nil
+	}
+	shapes := map[string][]int{}
+	for _, e := range model.Tensors(v.config) {
+		shapes[e.Name] = e.Shape
+	}
+	for _, name := range slices.Sorted(maps.Keys(v.manifest.Sources)) {
+		got, err := hashTensor(ctx, v.source, name)
+		if err != nil && ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		if err != nil {
+			bad = append(bad, err.Error())
+			continue
+		}
+		if want := v.manifest.Sources[name]; got != want {
+			bad = append(bad, fmt.Sprintf("%s of the source: found sha256 %s, wanted %s, as the manifest says: another model", name, got, want))
+		}
+		info, err := v.source.Info(name)
+		if want, known := shapes[name]; err == nil && known && !slices.Equal(info.Shape, want) {
+			bad = append(bad, fmt.Sprintf("%s of the source: found shape %v, wanted %v, as config.json says", name, info.Shape, want))
+		}
+	}
+	for _, name := range v.source.Names() {
+		if _, named := v.manifest.Sources[name]; !named && !slices.Contains(v.manifest.Omitted, name) {
+			bad = append(bad, fmt.Sprintf("%s of the source: found a tensor that the manifest does not name, wanted none: another model", name))
+		}
+	}
+	return bad, nil
+}
+
+// errors computes the rounding error of every linear again, where it is the source's weight
+// that was rounded: not one that was transformed, or fitted to the full-precision model.
+// err is that of the context.
 func (v *verifier) errors(ctx context.Context) (detail string, bad []string, err error) {
+	r := v.recipe()
+	if v.transformed() != nil || r.Weights.Rounding == recipe.GPTQ && r.Weights.Target == recipe.FullPrecision {
+		return "the weights were changed before they were rounded, so that errors are not computed again", nil, nil
+	}
 	a := v.manifest.Grid.Arithmetic()
 	checked, worst, worstName := 0, 0.0, ""
 	for _, layer := range v.manifest.Layers {
@@ -127,12 +167,12 @@ func (v *verifier) errors(ctx context.Context) (detail string, bad []string, err
 			bad = append(bad, err.Error())
 			continue
 		}
-		if math.Abs(energy-layer.Energy) > sameFigure*energy {
-			continue
-		}
 		checked++
 		if e := math.Sqrt(sse / energy); e > worst {
 			worst, worstName = e, layer.Name
+		}
+		if math.Abs(energy-layer.Energy) > sameFigure*energy {
+			bad = append(bad, fmt.Sprintf("%s: found a sum of squares of %g, wanted %g, as the manifest says", layer.Name, energy, layer.Energy))
 		}
 		if math.Abs(sse-layer.SSE) > sameFigure*sse {
 			bad = append(bad, fmt.Sprintf("%s: found a squared error of %g, wanted %g, as the manifest says", layer.Name, sse, layer.SSE))

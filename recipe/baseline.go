@@ -97,7 +97,7 @@ func (b *Baseline) Covers(where string, budgets []Budget, texts []string) error 
 func LoadBaseline(path string) (*Baseline, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return nil, &fault.Error{Err: ErrGate, Where: path, Found: err.Error(), Wanted: "a readable baseline", Hint: "--write-baseline makes one"}
+		return nil, &fault.Error{Err: ErrGate, Where: path, Found: fault.Cause(err), Wanted: "a readable baseline", Hint: "--write-baseline makes one"}
 	}
 	return DecodeBaseline(path, data)
 }

@@ -56,7 +56,7 @@ func Load(nameOrPath string) (*Recipe, error) {
 	}
 	data, err := os.ReadFile(nameOrPath)
 	if err != nil {
-		return nil, &fault.Error{Err: ErrInvalid, Where: nameOrPath, Found: err.Error(), Wanted: "a readable recipe file"}
+		return nil, &fault.Error{Err: ErrInvalid, Where: nameOrPath, Found: fault.Cause(err), Wanted: "a readable recipe file", Hint: fault.HintFile}
 	}
 	return Decode(nameOrPath, data)
 }

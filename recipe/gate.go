@@ -65,7 +65,7 @@ func (m *Metric) UnmarshalText(b []byte) error { return metrics.parse(m, b) }
 func LoadGate(path string) (*Gate, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return nil, &fault.Error{Err: ErrGate, Where: path, Found: err.Error(), Wanted: "a readable budget file"}
+		return nil, &fault.Error{Err: ErrGate, Where: path, Found: fault.Cause(err), Wanted: "a readable budget file", Hint: fault.HintFile}
 	}
 	return DecodeGate(path, data)
 }

@@ -137,7 +137,7 @@ func (e *env) demoIn(ctx context.Context, dir string) (*demoResult, error) {
 // report reads what is kept of it. Nothing goes to the user's cache: the demo
 // writes to its directory alone.
 func (r *demoResult) evaluate(ctx context.Context, e *env, plain string, o evalOptions) error {
-	m, err := e.measurement([]string{r.Output, plain}, o)
+	m, err := e.measurement(ctx, []string{r.Output, plain}, o)
 	if err != nil {
 		return err
 	}

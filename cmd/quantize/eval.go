@@ -9,7 +9,6 @@ import (
 
 	"quantize/eval"
 	"quantize/eval/report"
-	"quantize/packer"
 )
 
 type evalOptions struct {
@@ -22,6 +21,7 @@ type evalOptions struct {
 	attention  string   // of the candidates: plan or off; "" is plan
 	device     string   // of the candidates: one of deviceNames; "" is cpu
 	cache      cacheOptions
+	open       checkpoints // whoever opened these closes them; nil: none are open yet
 }
 
 // evalResult is the result of eval. A W4A8 checkpoint has two readings, and the
@@ -82,7 +82,7 @@ off computes what runtimes do that do not read the plan.`,
 				return &usageError{fmt.Errorf("eval: found %d MODELs, wanted one to --save the results in", len(args))}
 			}
 			if o.save {
-				if _, err := packer.ReadManifest(args[0]); err != nil {
+				if err := report.CanSave(args[0]); err != nil {
 					return err // before the work, not after it
 				}
 				if err := writable(report.ResultsFile(args[0])); err != nil {
@@ -126,7 +126,7 @@ func checkWindows(window, windows int) error {
 
 // evaluate runs eval: the candidates are the readings of the checkpoints.
 func (e *env) evaluate(ctx context.Context, dirs []string, o evalOptions) (*evalResult, error) {
-	m, err := e.measurement(dirs, o)
+	m, err := e.measurement(ctx, dirs, o)
 	if err != nil {
 		return nil, err
 	}

@@ -108,10 +108,15 @@ func (e *env) gate(ctx context.Context, dirs []string, o gateOptions) (*gateResu
 	if err != nil {
 		return nil, err
 	}
-	if err := writable(o.outputs()...); err != nil {
+	if err := o.checkOutputs(); err != nil {
 		return nil, err
 	}
-	measured, err := o.sizes(dirs, names)
+	open, err := o.open(dirs)
+	if err != nil {
+		return nil, err
+	}
+	defer open.close()
+	measured, err := o.sizes(dirs, names, open)
 	if err != nil {
 		return nil, err
 	}
@@ -120,7 +125,7 @@ func (e *env) gate(ctx context.Context, dirs []string, o gateOptions) (*gateResu
 		o.texts = slices.DeleteFunc(o.texts, func(t string) bool { return !limited(g.Budgets, filepath.Base(t)) })
 	}
 	if len(o.texts) > 0 {
-		written, err := e.measure(ctx, dirs, o, g.Budgets, baseline, measured)
+		written, err := e.measure(ctx, dirs, open, o, g.Budgets, baseline, measured)
 		if err != nil {
 			return nil, err
 		}
@@ -130,7 +135,7 @@ func (e *env) gate(ctx context.Context, dirs []string, o gateOptions) (*gateResu
 			res.Baseline = o.writeBaseline
 		}
 	} else if baseline != nil {
-		if err := o.checkBase(baseline); err != nil {
+		if err := o.checkBase(ctx, open[o.base], baseline); err != nil {
 			return nil, err
 		}
 	}
@@ -147,8 +152,10 @@ func (e *env) gate(ctx context.Context, dirs []string, o gateOptions) (*gateResu
 
 // load reads the files of the options and finds what does not go together.
 func (o gateOptions) load(models int) (*recipe.Gate, *recipe.Baseline, error) {
-	if o.budget == "" || o.base == "" {
-		return nil, nil, &usageError{errors.New("gate: found no --budget or no --base, wanted --budget FILE and --base MODEL")}
+	for _, required := range []namedFile{{"--budget", o.budget}, {"--base", o.base}} {
+		if required.path == "" {
+			return nil, nil, &usageError{fmt.Errorf("gate: found no %s, wanted --budget FILE and --base MODEL", required.flag)}
+		}
 	}
 	if err := checkWindows(o.window, o.windows); err != nil {
 		return nil, nil, err
@@ -183,13 +190,8 @@ func (o gateOptions) load(models int) (*recipe.Gate, *recipe.Baseline, error) {
 }
 
 // checkBase holds the base to that of the baseline, where no text is read.
-func (o gateOptions) checkBase(baseline *recipe.Baseline) error {
-	l, err := load(o.base)
-	if err != nil {
-		return err
-	}
-	defer l.close()
-	sum, err := l.contentSum()
+func (o gateOptions) checkBase(ctx context.Context, base *loaded, baseline *recipe.Baseline) error {
+	sum, err := base.contentSum(ctx)
 	if err != nil {
 		return err
 	}

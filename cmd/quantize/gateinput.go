@@ -7,30 +7,53 @@ import (
 	"quantize/internal/fault"
 )
 
-// sizes opens what is judged, before anything is computed, for all that budgets of bytes
-// need. A gate that compares other than a quantized checkpoint with its base would pass.
-func (o gateOptions) sizes(dirs, names []string) ([]eval.Measured, error) {
+// checkpoints are open ones by the directory that the user named.
+type checkpoints map[string]*loaded
+
+func (o checkpoints) close() {
+	for _, l := range o {
+		l.close()
+	}
+}
+
+// open opens what is judged and its base, once, before anything is computed. A gate that
+// compares other than a quantized checkpoint with its base would pass.
+func (o gateOptions) open(dirs []string) (_ checkpoints, err error) {
+	all := checkpoints{}
+	defer func() {
+		if err != nil {
+			all.close()
+		}
+	}()
 	base, err := load(o.base)
 	if err != nil {
 		return nil, err
 	}
-	defer base.close()
+	all[o.base] = base
+	for _, dir := range dirs {
+		l := all[dir] // named twice
+		if l == nil {
+			if l, err = load(dir); err != nil {
+				return nil, err
+			}
+			all[dir] = l
+		}
+		if err := quantizedFrom(l, base); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
+// sizes are all that budgets of bytes need.
+func (o gateOptions) sizes(dirs, names []string, open checkpoints) ([]eval.Measured, error) {
 	texts, err := textNames(o.texts)
 	if err != nil {
 		return nil, err
 	}
 	measured := make([]eval.Measured, len(dirs))
 	for i, dir := range dirs {
-		l, err := load(dir)
-		if err != nil {
-			return nil, err
-		}
-		measured[i] = eval.Measured{Model: names[i], Bytes: l.tensorBytes(), Texts: texts}
-		err = quantizedFrom(l, base)
-		l.close()
-		if err != nil {
-			return nil, err
-		}
+		measured[i] = eval.Measured{Model: names[i], Bytes: open[dir].tensorBytes(), Texts: texts}
 	}
 	return measured, nil
 }

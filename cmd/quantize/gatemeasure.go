@@ -16,12 +16,12 @@ func limited(budgets []recipe.Budget, text string) bool {
 }
 
 // measure evaluates the checkpoints by one reading, in one pass, and gives their reports to measured. It returns the baseline to write, if one is.
-func (e *env) measure(ctx context.Context, dirs []string, o gateOptions, budgets []recipe.Budget, baseline *recipe.Baseline, measured []eval.Measured) ([]byte, error) {
-	in := evalOptions{texts: o.texts, base: o.base, window: o.window, windows: o.windows, cache: o.cache}
+func (e *env) measure(ctx context.Context, dirs []string, open checkpoints, o gateOptions, budgets []recipe.Budget, baseline *recipe.Baseline, measured []eval.Measured) ([]byte, error) {
+	in := evalOptions{texts: o.texts, base: o.base, window: o.window, windows: o.windows, cache: o.cache, open: open}
 	if o.arithmetic != "" {
 		in.arithmetic = []string{o.arithmetic}
 	}
-	m, err := e.measurement(dirs, in)
+	m, err := e.measurement(ctx, dirs, in)
 	if err != nil {
 		return nil, err
 	}
@@ -32,7 +32,7 @@ func (e *env) measure(ctx context.Context, dirs []string, o gateOptions, budgets
 		return nil, err
 	}
 	if baseline != nil || o.writeBaseline != "" {
-		if err := m.identify(); err != nil {
+		if err := m.identify(ctx); err != nil {
 			return nil, err
 		}
 	}

@@ -31,8 +31,22 @@ func (r *gateResult) err() error {
 	return fmt.Errorf("%w: %s", errGate, eval.GateSummary(r.Budgets))
 }
 
-// outputs are the files that the user wants, "" for one that is not wanted.
-func (o gateOptions) outputs() []string { return []string{o.writeBaseline, o.junit, o.markdown} }
+// checkOutputs finds what would keep the files that the user wants from being written.
+func (o gateOptions) checkOutputs() error {
+	outputs := []namedFile{{"--write-baseline", o.writeBaseline}, {"--junit", o.junit}, {"--markdown", o.markdown}}
+	inputs := []namedFile{{"--budget", o.budget}}
+	for _, text := range o.texts {
+		inputs = append(inputs, namedFile{"--text", text})
+	}
+	if err := apart(outputs, inputs); err != nil {
+		return err
+	}
+	// A baseline may be written in the place of the one that was compared with.
+	if err := apart(outputs[1:], []namedFile{{"--baseline", o.baseline}}); err != nil {
+		return err
+	}
+	return writable(o.writeBaseline, o.junit, o.markdown)
+}
 
 // write makes the baseline and the reports for CI, of a gate that failed too: each one
 // that can be written.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -16,10 +17,13 @@ import (
 // contentSum is the sha256 of all of the checkpoint that decides what it
 // computes: configuration, tensors, and the sidecar of the work between them.
 // How the tensors are cut into shards is not in it.
-func (l *loaded) contentSum() (string, error) {
+func (l *loaded) contentSum(ctx context.Context) (string, error) {
 	h := sha256.New()
-	part := func(name string, data []byte) { // lengths keep two parts from reading as one
-		fmt.Fprintf(h, "%d %s %d\n", len(name), name, len(data))
+	begin := func(name string, size int64) { // lengths keep two parts from reading as one
+		fmt.Fprintf(h, "%d %s %d\n", len(name), name, size)
+	}
+	part := func(name string, data []byte) {
+		begin(name, int64(len(data)))
 		h.Write(data)
 	}
 	part("config", l.reader.ConfigJSON())
@@ -28,16 +32,15 @@ func (l *loaded) contentSum() (string, error) {
 		return "", err
 	}
 	part("sidecar", sidecar)
-	var buf []byte
 	for _, name := range l.reader.Names() {
 		info, err := l.reader.Info(name)
 		if err != nil {
 			return "", err
 		}
-		if buf, err = l.reader.Raw(name, buf); err != nil {
+		begin(fmt.Sprintf("%s %s %v", name, info.DType, info.Shape), info.Bytes())
+		if err := l.reader.Copy(ctx, h, name); err != nil {
 			return "", err
 		}
-		part(fmt.Sprintf("%s %s %v", name, info.DType, info.Shape), buf)
 	}
 	return hex.EncodeToString(h.Sum(nil)), nil
 }

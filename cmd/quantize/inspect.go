@@ -69,7 +69,8 @@ calibration tokens that reached each expert, from its manifest.
 With --html also a page with plots of what quantization did: one file, nothing is
 loaded from elsewhere. --base adds sizes and outlier channels before, --text the
 activations, keys and values of both on a short text; what eval --save kept is
-shown too, and judged by --budget.`,
+shown too, and judged by --budget: of each text the result that gate would judge,
+of this checkpoint alone and not of others kept beside it.`,
 		Example: `  quantize inspect SmolLM2-135M
   quantize eval out --base SmolLM2-135M --text wiki.txt --save
   quantize inspect out --base SmolLM2-135M --text wiki.txt --html report.html`,
@@ -80,6 +81,9 @@ shown too, and judged by --budget.`,
 				return &usageError{errors.New("inspect: found --base, --text or --budget alone, wanted --html FILE too")}
 			case o.text != "" && o.base == "":
 				return &usageError{errors.New("inspect: found --text without --base, wanted the checkpoint to compare with")}
+			}
+			if err := apart([]namedFile{{"--html", o.html}}, []namedFile{{"--text", o.text}, {"--budget", o.budget}}); err != nil {
+				return err
 			}
 			if err := writable(o.html); err != nil {
 				return err

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -200,7 +201,7 @@ func (l *loaded) linears() []string {
 
 // headID is a hash of the output projection: models whose heads are equal, as
 // those of a checkpoint and its export are, share one in memory.
-func (l *loaded) headID() (string, error) {
+func (l *loaded) headID(ctx context.Context) (string, error) {
 	name := l.config.Arch.Head + ".weight"
 	if l.config.TieEmbeddings {
 		name = l.config.Arch.Embedding + ".weight"
@@ -209,9 +210,9 @@ func (l *loaded) headID() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	data, err := l.reader.Raw(name, nil)
-	if err != nil {
+	sum := sha256.New()
+	if err := l.reader.Copy(ctx, sum, name); err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("%s %v %x", info.DType, info.Shape, sha256.Sum256(data)), nil
+	return fmt.Sprintf("%s %v %x", info.DType, info.Shape, sum.Sum(nil)), nil
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"unicode/utf8"
 
+	"quantize/calibrate"
 	"quantize/eval"
 	"quantize/internal/fault"
 	"quantize/model/tokenizer"
@@ -20,17 +21,18 @@ type measurement struct {
 	e          *env
 	base       *eval.Candidate // nil: none
 	baseSum    string          // of the base's content
+	full       *loaded         // the base's checkpoint
 	candidates []eval.Candidate
 	first      []int // of each checkpoint's readings in candidates
 	texts      []eval.Text
 	options    eval.Options
-	open       []*loaded
-	card       card // of the candidates; nil: the CPU
+	open       []*loaded // here; others are of whoever gave them
+	card       card      // of the candidates; nil: the CPU
 	closeCard  func() error
 }
 
 // measurement opens the checkpoints in dirs, of which the first has the tokenizer.
-func (e *env) measurement(dirs []string, o evalOptions) (_ *measurement, err error) {
+func (e *env) measurement(ctx context.Context, dirs []string, o evalOptions) (_ *measurement, err error) {
 	m := &measurement{e: e, options: eval.Options{Window: o.window, Windows: o.windows}}
 	defer func() {
 		if err != nil {
@@ -49,7 +51,7 @@ func (e *env) measurement(dirs []string, o evalOptions) (_ *measurement, err err
 		return nil, err
 	}
 	for _, dir := range dirs {
-		l, err := m.load(dir)
+		l, err := m.load(dir, o.open)
 		if err != nil {
 			return nil, err
 		}
@@ -58,7 +60,7 @@ func (e *env) measurement(dirs []string, o evalOptions) (_ *measurement, err err
 		if len(dirs) > 1 && l.scheme() != "w4a8" {
 			wanted = nil // beside others that have readings to choose from
 		}
-		read, err := l.candidates(dir, wanted)
+		read, err := l.candidates(ctx, dir, wanted)
 		if err != nil {
 			return nil, err
 		}
@@ -68,29 +70,32 @@ func (e *env) measurement(dirs []string, o evalOptions) (_ *measurement, err err
 	if o.base == "" {
 		return m, nil
 	}
-	b, err := m.load(o.base)
+	b, err := m.load(o.base, o.open)
 	if err != nil {
 		return nil, err
 	}
 	if err := fullPrecision(b); err != nil {
 		return nil, err
 	}
-	base, err := b.candidates(o.base, nil)
+	base, err := b.candidates(ctx, o.base, nil)
 	if err != nil {
 		return nil, err
 	}
-	m.base = &base[0]
+	m.base, m.full = &base[0], b
 	if m.options.Cache == nil {
 		return m, nil
 	}
-	if err := m.identify(); err != nil {
+	if err := m.identify(ctx); err != nil {
 		return nil, err
 	}
 	m.base.ID, err = resultID(m.baseSum, b.compute)
 	return m, err
 }
 
-func (m *measurement) load(dir string) (*loaded, error) {
+func (m *measurement) load(dir string, open checkpoints) (*loaded, error) {
+	if l := open[dir]; l != nil {
+		return l, nil
+	}
 	l, err := load(dir)
 	if err == nil {
 		m.open = append(m.open, l)
@@ -98,10 +103,10 @@ func (m *measurement) load(dir string) (*loaded, error) {
 	return l, err
 }
 
-// identify reads all of the base, the last one opened, for its hash.
-func (m *measurement) identify() (err error) {
+// identify reads all of the base for its hash.
+func (m *measurement) identify(ctx context.Context) (err error) {
 	if m.baseSum == "" {
-		m.baseSum, err = m.open[len(m.open)-1].contentSum()
+		m.baseSum, err = m.full.contentSum(ctx)
 	}
 	return err
 }
@@ -178,7 +183,7 @@ func unknownReading(name string) error {
 
 // candidates are the readings of the checkpoint that are evaluated; wanted
 // names them, none takes those its config.json means.
-func (l *loaded) candidates(dir string, wanted []string) ([]eval.Candidate, error) {
+func (l *loaded) candidates(ctx context.Context, dir string, wanted []string) ([]eval.Candidate, error) {
 	scheme := l.scheme()
 	names := readings[scheme]
 	if len(wanted) > 0 {
@@ -187,12 +192,15 @@ func (l *loaded) candidates(dir string, wanted []string) ([]eval.Candidate, erro
 		}
 		names = wanted
 	}
-	head, err := l.headID()
+	head, err := l.headID(ctx)
 	if err != nil {
 		return nil, err
 	}
 	var out []eval.Candidate
-	for _, name := range names {
+	for i, name := range names {
+		if slices.Contains(names[:i], name) {
+			return nil, &usageError{fmt.Errorf("--arithmetic: found %s twice, wanted each reading once", name)}
+		}
 		a, ok := arithmetics[name]
 		if !ok || scheme == "w4a8" && !slices.Contains(chosen, name) {
 			return nil, unknownReading(name)
@@ -224,16 +232,17 @@ func readTexts(dir string, paths []string) ([]eval.Text, error) {
 	for i, path := range paths {
 		data, err := os.ReadFile(path)
 		if err != nil {
-			return nil, &fault.Error{Err: eval.ErrInput, Where: path, Found: err.Error(), Wanted: "a readable text file"}
+			return nil, &fault.Error{Err: eval.ErrInput, Where: path, Found: fault.Cause(err), Wanted: "a readable text file", Hint: fault.HintFile}
 		}
 		if !utf8.Valid(data) {
 			return nil, &fault.Error{Err: eval.ErrInput, Where: path, Found: "bytes that are not UTF-8", Wanted: "UTF-8 text"}
 		}
-		plain, err := tok.Encode(string(data), false)
+		text := string(calibrate.WithoutMark(data))
+		plain, err := tok.Encode(text, false)
 		if err != nil {
 			return nil, err
 		}
-		ids, err := tok.Encode(string(data), true)
+		ids, err := tok.Encode(text, true)
 		if err != nil {
 			return nil, err
 		}

@@ -1,6 +1,9 @@
 package main
 
 import (
+	"os"
+	"path/filepath"
+	"slices"
 	"testing"
 
 	"quantize/eval"
@@ -22,5 +25,24 @@ func TestReportsOfACheckpoint(t *testing.T) {
 				t.Errorf("%s has a report of %s", name, report.Model)
 			}
 		}
+	}
+}
+
+// A byte order mark is no part of a text.
+func TestTextBehindAByteOrderMark(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if err := unpackDemo(dir); err != nil {
+		t.Fatal(err)
+	}
+	plain, marked := filepath.Join(dir, "plain.txt"), filepath.Join(dir, "marked.txt")
+	for path, text := range map[string]string{plain: "It was the best of times.", marked: "\ufeffIt was the best of times."} {
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	texts, err := readTexts(filepath.Join(dir, "base"), []string{plain, marked})
+	if err != nil || len(texts[0].Tokens) == 0 || !slices.Equal(texts[0].Tokens, texts[1].Tokens) || texts[0].BOS != texts[1].BOS {
+		t.Errorf("%v, %+v", err, texts)
 	}
 }

@@ -6,12 +6,32 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 
 	"quantize/checkpoint"
 	"quantize/internal/atomicfile"
 	"quantize/internal/fault"
 )
+
+// namedFile is a file as a flag names it; path "" is none.
+type namedFile struct{ flag, path string }
+
+// apart demands a file of its own for every output: what is written last would take the
+// place of another output, or of what the user wrote.
+func apart(outputs, inputs []namedFile) error {
+	for i, o := range outputs {
+		for _, other := range slices.Concat(outputs[:i], inputs) {
+			if o.path != "" && other.path != "" && atomicfile.Same(o.path, other.path) {
+				return &usageError{&fault.Error{
+					Where: other.flag + " and " + o.flag, Found: fmt.Sprintf("one file, %s and %s", other.path, o.path),
+					Wanted: "a file for each", Hint: "name another one for " + o.flag,
+				}}
+			}
+		}
+	}
+	return nil
+}
 
 // writable finds the files that could not be written, before the work whose results they
 // are to have; "" is no file.

@@ -5,9 +5,11 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/spf13/cobra"
 
+	"quantize/model"
 	"quantize/packer"
 	"quantize/packer/format"
 	"quantize/recipe"
@@ -44,7 +46,7 @@ Of a checkpoint that is quantized already: the table.`,
 		Example: `  quantize plan Llama-3.1-8B
   quantize plan Llama-3.1-8B --recipe fp8 --output json`,
 		Args: oneArg("MODEL, a checkpoint directory"),
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(c *cobra.Command, args []string) error {
 			r, err := recipe.Load(name)
 			if err != nil {
 				return err
@@ -54,6 +56,9 @@ Of a checkpoint that is quantized already: the table.`,
 				return err
 			}
 			res, err := plan(args[0], r, bound)
+			if err == nil {
+				err = c.Context().Err() // the machine was measured meanwhile
+			}
 			if err != nil {
 				return err
 			}
@@ -79,6 +84,7 @@ func plan(dir string, r *recipe.Recipe, memory int64) (*planResult, error) {
 	if err != nil {
 		return nil, err
 	}
+	o.CacheScales = expectedCache(l.config, r)
 	p, err := packer.PreviewExport(l.reader, o)
 	if err != nil {
 		return nil, err
@@ -102,6 +108,15 @@ func plan(dir string, r *recipe.Recipe, memory int64) (*planResult, error) {
 		}
 	}
 	return res, nil
+}
+
+// expectedCache stands for the scales of an FP8 cache that run will measure and write beside
+// the weights; nil where there is none.
+func expectedCache(c *model.Config, r *recipe.Recipe) []packer.CacheScale {
+	if r.KV.Format != recipe.KVFP8 {
+		return nil
+	}
+	return slices.Repeat([]packer.CacheScale{{K: []float32{1}, V: []float32{1}}}, c.Layers)
 }
 
 // planned is the table of a checkpoint that is quantized already.

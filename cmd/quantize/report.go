@@ -73,6 +73,7 @@ func (e *env) writeReport(ctx context.Context, dir string, o reportOptions) erro
 
 // judge compares the results that eval --save kept with budgets, as gate does: of each text
 // the first reading that the configuration means, with the attention plan if there is one.
+// Results of other checkpoints, as the demo keeps those of its plain one, are not judged.
 func judge(l *loaded, dir, budget string) ([]eval.Verdict, error) {
 	g, err := recipe.LoadGate(budget)
 	if err != nil {
@@ -83,7 +84,7 @@ func judge(l *loaded, dir, budget string) ([]eval.Verdict, error) {
 		return nil, err
 	}
 	meant := readings[l.scheme()][0]
-	first := slices.DeleteFunc(kept, func(r eval.Report) bool { return r.Arithmetic != meant || r.Attention == "off" })
+	first := slices.DeleteFunc(report.OwnResults(kept), func(r eval.Report) bool { return r.Arithmetic != meant || r.Attention == "off" })
 	if len(first) == 0 {
 		return nil, &fault.Error{
 			Err: eval.ErrInput, Where: dir, Found: "no kept result of the reading " + meant + " with the attention plan",
@@ -94,6 +95,13 @@ func judge(l *loaded, dir, budget string) ([]eval.Verdict, error) {
 		return nil, &fault.Error{
 			Err: eval.ErrInput, Where: fmt.Sprintf("%s: budgets.%d", budget, i), Found: "a change from a baseline",
 			Wanted: "max or min: kept results do not say which tokens they are of", Hint: "quantize gate --baseline",
+		}
+	}
+	needsBase := func(b recipe.Budget) bool { return b.Metric != recipe.Bytes && b.Metric != recipe.Perplexity }
+	if i := slices.IndexFunc(g.Budgets, needsBase); i >= 0 && slices.ContainsFunc(first, func(r eval.Report) bool { return r.Comparison == nil }) {
+		return nil, &fault.Error{
+			Err: eval.ErrInput, Where: dir, Found: "kept results without a base", Wanted: "what " + g.Budgets[i].Metric.String() + " compares with",
+			Hint: "quantize eval " + dir + " --base MODEL --save",
 		}
 	}
 	m := eval.Measured{Model: filepath.Base(filepath.Clean(dir)), Bytes: l.tensorBytes(), Reports: first}
@@ -119,7 +127,7 @@ func (e *env) observe(ctx context.Context, l, base *loaded, text string) (*repor
 		loaded *loaded
 		stats  **calibrate.Stats
 	}{{base, &o.Base}, {l, &o.Quantized}} {
-		readings, err := m.loaded.candidates(m.loaded.reader.Dir(), nil)
+		readings, err := m.loaded.candidates(ctx, m.loaded.reader.Dir(), nil)
 		if err != nil {
 			return nil, err
 		}

@@ -50,6 +50,7 @@ func (o *runOptions) load() (*recipe.Recipe, error) {
 
 func newRunCommand(e *env) *cobra.Command {
 	var o runOptions
+	var resume bool
 	c := &cobra.Command{
 		Use:   "run MODEL -o OUT",
 		Short: "Quantize a checkpoint",
@@ -66,6 +67,10 @@ discarded with --fresh (docs/resume.md).`,
   quantize run Llama-3-8B -o out --recipe best --kv int4 --calib wiki.txt`,
 		Args: oneArg("MODEL, a checkpoint directory"),
 		RunE: func(c *cobra.Command, args []string) error {
+			if c.Flags().Changed("fresh") && c.Flags().Changed("resume") && o.fresh == resume {
+				return usageFault(c, nil, fmt.Sprintf("--fresh=%v and --resume=%v", o.fresh, resume), "one of them: each is the other's opposite")
+			}
+			o.fresh = o.fresh || !resume
 			r, err := o.load()
 			if err != nil {
 				return err
@@ -88,10 +93,9 @@ discarded with --fresh (docs/resume.md).`,
 	c.Flags().StringVar(&o.recipe, "recipe", "rtn", "`NAME` of a built-in recipe (quantize recipe list) or YAML file")
 	c.Flags().StringVar(&o.scheme, "scheme", "", "W4A8_FP8, W4A16 or FP8_DYNAMIC in the place of the recipe's own")
 	c.Flags().StringVar(&o.kv, "kv", "", "none, fp8 or int4 (groups of 32, means taken off) in the place of the recipe's key-value cache")
-	c.Flags().StringArrayVar(&o.calib, "calib", nil, "`FILE` of calibration text, or .jsonl with a \"text\" field; may be repeated")
+	c.Flags().StringArrayVar(&o.calib, "calib", nil, "`FILE` of calibration text (UTF-8, with or without a byte order mark), or .jsonl with a \"text\" field; may be repeated")
 	c.Flags().BoolVar(&o.fresh, "fresh", false, "start over: discard what an earlier run of this output has finished")
-	resume := c.Flags().Bool("resume", true, "go on from what an earlier run has finished; --resume=false is --fresh")
-	c.PreRun = func(*cobra.Command, []string) { o.fresh = o.fresh || !*resume }
+	c.Flags().BoolVar(&resume, "resume", true, "go on from what an earlier run has finished; --resume=false is --fresh")
 	c.Flags().StringVar(&o.memory, "memory", "", "memory for the hidden states of the calibration text, like 4G or 512MiB; what is beyond goes to a file beside OUT (default no bound)")
 	if err := c.MarkFlagRequired("out"); err != nil {
 		panic("quantize: run has no flag out")

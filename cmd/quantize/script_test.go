@@ -35,6 +35,7 @@ func TestMain(m *testing.M) {
 //	flip FILE N                  changes the byte N before the end of the file
 //	poison FILE TENSOR           the first value of a BF16 tensor in a safetensors file becomes NaN
 //	truncate FILE N              cuts the last N bytes off
+//	lengthen FILE GIB            one more tensor, which takes no room on the disk
 //	json FILE KEY[=VALUE]...     FILE (stdout, stderr) is one object that has the keys; a.b is b in a
 //	interrupt GLOB COMMAND...    SIGINT once GLOB matches; the exit code must be 130
 func TestScripts(t *testing.T) {
@@ -46,7 +47,7 @@ func TestScripts(t *testing.T) {
 		Setup:               ownCache,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "tinymodel": tinyModel, "tinyexperts": tinyExperts, "demomodel": demoModel,
-			"flip": flip, "truncate": truncate, "json": jsonHas, "interrupt": interrupt, "poison": poison,
+			"flip": flip, "truncate": truncate, "json": jsonHas, "interrupt": interrupt, "poison": poison, "lengthen": lengthen,
 		},
 	})
 }

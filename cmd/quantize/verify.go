@@ -20,9 +20,11 @@ func newVerifyCommand(e *env) *cobra.Command {
 		Long: `Derive again everything about a quantized checkpoint that can be derived from
 its bytes: structure, names and shapes, layers that runtimes merge, codes in
 range, scales that reload to themselves, both configuration files, every tensor
-and file against its hash in OUT/quantize/manifest.json. With --base also the
-rounding error of each layer. All faults are listed. What convert wrote is checked
-too, by the rules of its format.`,
+and file against its hash in OUT/quantize/manifest.json. With --base also every
+tensor of BASE against the hash that the manifest has of it, whatever the recipe
+made of it, and the rounding error of each layer that was not transformed before.
+Without --base nothing is said of BASE. All faults are listed. What convert wrote is
+checked too, by the rules of its format.`,
 		Args: oneArg("OUT, a quantized checkpoint"),
 		RunE: func(c *cobra.Command, args []string) error {
 			v, err := verify(c.Context(), args[0], base)
@@ -45,21 +47,21 @@ too, by the rules of its format.`,
 // verify checks a checkpoint in the format that its configuration names. Where
 // even that is unreadable, package packer says so.
 func verify(ctx context.Context, dir, base string) (*packer.Verification, error) {
+	var source *checkpoint.Reader
 	if base != "" {
-		source, err := checkpoint.Open(base)
-		if err != nil {
+		var err error
+		if source, err = checkpoint.Open(base); err != nil {
 			return nil, err
 		}
 		defer func() { _ = source.Close() }() // it was only read
-		return packer.VerifyAgainst(ctx, dir, source)
 	}
 	if r, err := checkpoint.Open(dir); err == nil {
 		defer func() { _ = r.Close() }() // it was only read
 		if method, err := format.Method(r); err == nil && method != "" && method != packer.QuantMethod {
-			return format.Verify(ctx, r)
+			return format.Verify(ctx, r, source)
 		}
 	}
-	return packer.Verify(ctx, dir)
+	return packer.VerifyAgainst(ctx, dir, source)
 }
 
 func printVerification(w io.Writer, v *packer.Verification) {

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"quantize/checkpoint"
 	"quantize/eval"
@@ -34,13 +35,14 @@ const largestResults = 64 << 20
 // ResultsFile is where [SaveResults] keeps those of the checkpoint in dir.
 func ResultsFile(dir string) string { return filepath.Join(dir, filepath.FromSlash(ResultsPath)) }
 
-// SaveResults keeps results beside the manifest of the checkpoint in dir. One
-// without a manifest is [eval.ErrInput].
+// SaveResults keeps results beside the manifest of the checkpoint in dir. Those of the
+// checkpoint itself come first; those of others may follow. One without a manifest is
+// [eval.ErrInput].
 func SaveResults(dir string, readings []eval.Report) error {
-	sum, err := manifestHash(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return &fault.Error{Err: eval.ErrInput, Where: dir, Found: "no " + packer.ManifestPath, Wanted: "a checkpoint that quantize wrote, to keep results in"}
+	if err := CanSave(dir); err != nil {
+		return err
 	}
+	sum, err := manifestHash(dir)
 	if err != nil {
 		return err
 	}
@@ -52,6 +54,18 @@ func SaveResults(dir string, readings []eval.Report) error {
 		return errors.Join(checkpoint.ErrOutput, err)
 	}
 	return nil
+}
+
+// CanSave finds what would keep [SaveResults] from knowing the checkpoint in dir.
+func CanSave(dir string) error {
+	_, err := packer.ReadManifest(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return &fault.Error{
+			Err: eval.ErrInput, Where: dir, Found: "no " + packer.ManifestPath, Wanted: "a checkpoint that quantize wrote, to keep results in",
+			Hint: "quantize eval without --save measures any checkpoint",
+		}
+	}
+	return err
 }
 
 // ReadResults reads what [SaveResults] kept; none where there is no file. A damaged
@@ -88,6 +102,12 @@ func ReadResults(dir string) ([]eval.Report, error) {
 		return nil, bad("results of a checkpoint with manifest "+short(r.Manifest), "of this one, "+short(sum))
 	}
 	return r.Readings, nil
+}
+
+// OwnResults are those of the checkpoint that [ReadResults] was asked for: the first names
+// it, also where its directory has another name by now.
+func OwnResults(kept []eval.Report) []eval.Report {
+	return slices.DeleteFunc(slices.Clone(kept), func(r eval.Report) bool { return r.Model != kept[0].Model })
 }
 
 func manifestHash(dir string) (string, error) {

@@ -44,6 +44,27 @@ func CanPut(path string) error {
 	return draft.Abort()
 }
 
+// Same reports that two paths lead to one file or place for one, which the second [Put]
+// would take from the first. What is written into, a pipe or a device, takes both.
+func Same(a, b string) bool {
+	one, ok := end(a)
+	other, alsoOK := end(b)
+	return ok && alsoOK && one == other
+}
+
+// end is the absolute path behind all links, if there is a file that Put would replace.
+func end(path string) (string, bool) {
+	target, into, err := place(path)
+	if err != nil || into {
+		return "", false
+	}
+	dir, err := filepath.EvalSymlinks(filepath.Dir(target))
+	if err == nil {
+		dir, err = filepath.Abs(dir)
+	}
+	return filepath.Join(dir, filepath.Base(target)), err == nil
+}
+
 // place is the file at the end of the links, or says that path is written into. Names in
 // /dev/fd lead to what is there but has no name, so what exists is asked first.
 func place(path string) (target string, into bool, err error) {

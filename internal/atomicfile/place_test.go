@@ -50,3 +50,52 @@ func TestPutFollowsLinks(t *testing.T) {
 		t.Errorf("%v is left, %v", left, err)
 	}
 }
+
+func TestSame(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(dir, "real", "deep"), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{"real/old", "real/other"} {
+		if err := os.WriteFile(filepath.Join(dir, file), nil, 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, to := range map[string]string{"link": "real/old", "sub": "real", "dangling": "real/new"} {
+		if err := os.Symlink(to, filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct {
+		a, b string
+		want bool
+	}{
+		{"real/old", "real/old", true},
+		{"real/old", "link", true},
+		{"sub/old", "link", true},
+		{"real/deep/../old", "sub/old", true},
+		{"dangling", "real/new", true},
+		{"sub/new", "dangling", true},
+		{"new", "sub/../new", true},
+		{"real/old", "real/other", false},
+		{"new", "real/new", false},
+		{"none/x", "none/x", false},
+		{"real", "real", false},
+	} {
+		// Not Join, which would take .. away.
+		if got := Same(dir+"/"+c.a, dir+"/"+c.b); got != c.want {
+			t.Errorf("%s, %s: %v", c.a, c.b, got)
+		}
+	}
+	if Same(os.DevNull, os.DevNull) {
+		t.Error("a device takes all that is written")
+	}
+	wd, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !Same("place_test.go", filepath.Join(wd, "place_test.go")) || !Same("./new", filepath.Join(wd, "new")) {
+		t.Error("a relative path is told apart from the absolute one")
+	}
+}

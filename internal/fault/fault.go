@@ -2,7 +2,11 @@
 // found, what was wanted, where, and the way out (docs/architecture.md, law 5).
 package fault
 
-import "strings"
+import (
+	"errors"
+	"io/fs"
+	"strings"
+)
 
 // Error describes bad input or a failed operation.
 //
@@ -42,6 +46,18 @@ func (e *Error) Error() string {
 		b.WriteString(")")
 	}
 	return b.String()
+}
+
+// HintFile is the way out where a file cannot be read.
+const HintFile = "check the path and who may read it"
+
+// Cause is what the file system says of a file, without the path: the message names it.
+func Cause(err error) string {
+	var path *fs.PathError
+	if errors.As(err, &path) {
+		err = path.Err
+	}
+	return err.Error()
 }
 
 // Unwrap gives the sentinel or cause.

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"slices"
-	"strings"
 )
 
 // interopResults is testdata/results/interop.json, written by testdata/interop/collect.py.
@@ -36,7 +34,17 @@ type interopCase struct {
 const interopHead = "| model | recipe | format | configuration, reading | loaded by | missing, unexpected, mismatched keys | linears, worst difference | 1 - cosine of the logits (bound; transformers to itself) | perplexity: transformers, quantize | ratio |\n" +
 	"|---|---|---|---|---|---|---|---|---|---|\n"
 
-// interop gives the table of docs/interop.md; it is empty where nothing was loaded.
+// allInterop gives the tables of docs/interop.md.
+func allInterop(dir string) ([]byte, error) {
+	loaded, err := interop(dir)
+	if err != nil {
+		return nil, err
+	}
+	table, err := vllm(dir)
+	return append(loaded, table...), err
+}
+
+// interop gives the table of what transformers loaded; it is empty where nothing was.
 func interop(dir string) ([]byte, error) {
 	var r interopResults
 	if found, err := readResults(filepath.Join(dir, "interop.json"), &r); !found || err != nil {
@@ -64,12 +72,5 @@ func interop(dir string) ([]byte, error) {
 
 // loadedBy names the packages and their versions, transformers first.
 func (c *interopCase) loadedBy() string {
-	var others []string
-	for name, version := range c.Versions {
-		if name != "transformers" {
-			others = append(others, name+" "+version)
-		}
-	}
-	slices.Sort(others)
-	return strings.Join(append([]string{"transformers " + c.Versions["transformers"]}, others...), ", ")
+	return "transformers " + c.Versions["transformers"] + ", " + others(c.Versions, "transformers")
 }

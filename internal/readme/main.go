@@ -21,7 +21,7 @@ func main() {
 		err = rewrite("docs/gpu.md", dir, allGPU)
 	}
 	if err == nil {
-		err = rewrite("docs/interop.md", dir, interop)
+		err = rewrite("docs/interop.md", dir, allInterop)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "readme:", err)

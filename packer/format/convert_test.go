@@ -150,7 +150,7 @@ func convert(t testing.TB, dir, to string) (string, *Report) {
 	if err != nil {
 		t.Fatalf("to %s: %v", to, err)
 	}
-	if v, err := Verify(t.Context(), open(t, out)); err != nil || !v.OK {
+	if v, err := Verify(t.Context(), open(t, out), nil); err != nil || !v.OK {
 		text, _ := json.MarshalIndent(v, "", "  ")
 		t.Fatalf("%s: %s", to, text)
 	}
@@ -472,6 +472,15 @@ func TestVerifyFinds(t *testing.T) {
 		{"scales missing", "gptq", func(f *files) { delete(f.tensors, up+".scales") }, itemNames, up + ".scales"},
 		{"norm missing", "awq", func(f *files) { delete(f.tensors, "model.norm.weight") }, itemNames, "model.norm.weight"},
 		{"bias missing", "awq", func(f *files) { delete(f.tensors, "model.layers.0.self_attn.q_proj.bias") }, itemNames, "q_proj.bias"},
+		{"a bias that config.json denies", "gptq", func(f *files) { f.put(up+".bias", tensor.BF16, make([]byte, 2*256), 256) }, itemNames, up + ".bias: invalid checkpoint: found 1 tensor"},
+		{"a bias of another program's export", "awq", func(f *files) {
+			delete(f.other, packer.ManifestPath)
+			f.put(down+".bias", tensor.BF16, make([]byte, 2*128), 128)
+		}, itemNames, down + ".bias: invalid checkpoint: found 1 tensor"},
+		{"a bias of the head", "modelopt", func(f *files) { f.put("lm_head.bias", tensor.BF16, make([]byte, 2*96), 96) }, itemNames, "lm_head.bias: invalid checkpoint: found 1 tensor"},
+		{"layers that config.json does not count", "gptq", func(f *files) {
+			f.other["config.json"] = bytes.Replace(f.other["config.json"], []byte(`"num_hidden_layers": 2`), []byte(`"num_hidden_layers": 1`), 1)
+		}, itemNames, "config.json num_hidden_layers"},
 		{"a weight beside it", "gptq", func(f *files) { f.put(up+".weight", tensor.BF16, make([]byte, 2*256*128), 256, 128) }, itemNames, up + ".weight"},
 		{"a stray tensor", "awq", func(f *files) { f.put("extra", tensor.F32, make([]byte, 4), 1) }, itemNames, "extra"},
 		{"a head beside tied embeddings", "awq", func(f *files) { f.put("lm_head.weight", tensor.BF16, make([]byte, 2*96*128), 96, 128) }, itemNames, "lm_head.weight"},
@@ -485,6 +494,9 @@ func TestVerifyFinds(t *testing.T) {
 			f.other["config.json"] = bytes.Replace(f.other["config.json"], []byte(`"bits": 4`), []byte(`"bits": 3`), 1)
 		}, itemConfig, "found 3"},
 		{"no configuration", "modelopt", func(f *files) { delete(f.other, hfQuantFile) }, itemConfig, "not quantized"},
+		{"an algorithm twice", "modelopt", func(f *files) {
+			f.other[hfQuantFile] = bytes.Replace(f.other[hfQuantFile], []byte(`"quant_algo"`), []byte(`"quant_algo": "FP8", "quant_algo"`), 1)
+		}, itemConfig, hfQuantFile + `: invalid quantization: invalid checkpoint: found "quant_algo" twice in one object, wanted each key once (remove`},
 		{"an unknown algorithm", "modelopt", func(f *files) {
 			f.other[hfQuantFile] = bytes.Replace(f.other[hfQuantFile], []byte("W4A8_AWQ"), []byte("NVFP4"), 1)
 		}, itemConfig, "NVFP4"},
@@ -503,7 +515,7 @@ func TestVerifyFinds(t *testing.T) {
 			t.Parallel()
 			f := made[c.format].clone()
 			c.damage(f)
-			v, err := Verify(t.Context(), open(t, f.write(t)))
+			v, err := Verify(t.Context(), open(t, f.write(t)), nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -536,7 +548,7 @@ func TestVerifyEndsBetweenTensors(t *testing.T) {
 	dir, _ := convert(t, exported(t, packer.W4A8).write(t), "gptq")
 	r := open(t, dir)
 	for left := range 13 + len(r.Names()) { // linears that unpack, then hashes
-		if v, err := Verify(&asked{t.Context(), left}, r); v != nil || !errors.Is(err, context.Canceled) {
+		if v, err := Verify(&asked{t.Context(), left}, r, nil); v != nil || !errors.Is(err, context.Canceled) {
 			t.Errorf("cancelled at tensor %d: %v, %v", left, v, err)
 		}
 	}

@@ -3,6 +3,10 @@ package format
 import (
 	"encoding/json"
 	"fmt"
+
+	"quantize/checkpoint"
+	"quantize/internal/fault"
+	"quantize/packer"
 )
 
 // hfQuantConfig is hf_quant_config.json.
@@ -48,6 +52,9 @@ func modeloptFiles(source []byte, d Description, q quantization) (map[string][]b
 }
 
 func parseModelOpt(raw json.RawMessage) (Format, error) {
+	if err := checkpoint.UniqueKeys(raw); err != nil {
+		return nil, &fault.Error{Err: packer.ErrInvalid, Where: hfQuantFile, Found: err.Error(), Wanted: "each key once", Hint: "remove the one that is not meant"}
+	}
 	var c hfQuantConfig
 	if err := json.Unmarshal(raw, &c); err != nil {
 		return nil, invalid(hfQuantFile, err.Error(), "what modelopt writes")

@@ -21,14 +21,17 @@ const (
 )
 
 // Verify checks a checkpoint in any of the formats from its bytes, as
-// [packer.Verify] does for those of package packer. All faults are told; the error is that of the context.
-func Verify(ctx context.Context, r *checkpoint.Reader) (*packer.Verification, error) {
+// [packer.VerifyAgainst] does for those of package packer; source may be nil. All faults
+// are told; the error is that of the context.
+func Verify(ctx context.Context, r, source *checkpoint.Reader) (*packer.Verification, error) {
 	v := &verifier{r: r}
 	v.item(itemStructure, fmt.Sprintf("%d tensors in %d shards", len(r.Names()), len(r.Shards())), nil)
+	var config *model.Config
 	src, err := Open(r)
 	if err != nil {
 		v.item(itemConfig, "", []string{err.Error()})
 	} else {
+		config = src.Model
 		v.item(itemConfig, fmt.Sprintf("%s, %s, %d linears", src.Format.Name(), summary(src.Format), len(src.Quantized)), nil)
 		v.names(src)
 		if err := v.finite(ctx, src); err != nil {
@@ -38,7 +41,7 @@ func Verify(ctx context.Context, r *checkpoint.Reader) (*packer.Verification, er
 			return nil, err
 		}
 	}
-	out, err := packer.VerifyFiles(ctx, r)
+	out, err := packer.VerifyFiles(ctx, r, config, source)
 	if err != nil {
 		return nil, err
 	}
@@ -95,6 +98,9 @@ func (v *verifier) names(src *Source) {
 			known[e.Name] = true
 			bad = append(bad, e.Name+": found an unpacked weight beside the packed one, wanted none")
 		}
+	}
+	for _, err := range model.Strays(src.Model, v.r.Names()) {
+		bad = append(bad, err.Error())
 	}
 	if head := src.Model.Arch.Head + ".weight"; src.Model.TieEmbeddings && v.r.Has(head) {
 		known[head] = true

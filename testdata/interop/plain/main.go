@@ -98,7 +98,7 @@ func files(w *checkpoint.Writer, r *checkpoint.Reader) error {
 		return err
 	}
 	for _, name := range []string{"tokenizer.json", "tokenizer_config.json"} {
-		if err := w.CopyFile(r, name); err != nil {
+		if _, err := w.CopyFile(r, name); err != nil {
 			return err
 		}
 	}
