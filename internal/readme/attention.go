@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"fmt"
-	"path/filepath"
 )
 
 // attentionResults is testdata/results/attention.json, written by kernels/cuda/mkresults.
@@ -28,9 +27,9 @@ const attentionHead = "| B x S, mask, D | int8: us, TFLOP/s (kernel alone) | cos
 
 // attentionTable gives the table of prefill attention; it is empty where nothing was
 // measured.
-func attentionTable(dir string) ([]byte, error) {
+func attentionTable(file string) ([]byte, error) {
 	var r attentionResults
-	if found, err := readResults(filepath.Join(dir, "attention.json"), &r); !found || err != nil {
+	if found, err := readResults(file, &r); !found || err != nil {
 		return nil, err
 	}
 	var b bytes.Buffer

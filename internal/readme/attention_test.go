@@ -9,7 +9,7 @@ import (
 
 func TestAttentionRowsSayWhatTheFileSays(t *testing.T) {
 	dir := t.TempDir()
-	if table, err := attentionTable(dir); err != nil || table != nil {
+	if table, err := attentionTable(filepath.Join(dir, "attention.json")); err != nil || table != nil {
 		t.Errorf("without a file: %q, %v", table, err)
 	}
 	const file = `{"device":"card","rows":[{"batch":2,"tokens":1000,"head_dim":64,"causal":true,
@@ -18,7 +18,7 @@ func TestAttentionRowsSayWhatTheFileSays(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "attention.json"), []byte(file), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	table, err := attentionTable(dir)
+	table, err := attentionTable(filepath.Join(dir, "attention.json"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,7 +7,7 @@ import (
 	"slices"
 )
 
-// gpuResults is testdata/results/gpu.json, written by kernels/cuda/mkresults.
+// gpuResults is testdata/results/gpu.json or gpu-h200.json, written by kernels/cuda/mkresults.
 type gpuResults struct {
 	Date, Commit, Command, Device, Torch string
 	Rows                                 []struct {
@@ -28,22 +28,32 @@ var summaryTokens = []int{1, 16, 64, 256, 4096}
 
 // allGPU gives the tables of docs/gpu.md.
 func allGPU(dir string) ([]byte, error) {
-	products, err := gpuTable(dir, true)
-	if err != nil {
-		return nil, err
+	var all []byte
+	for _, card := range []string{"", "-h200"} { // gpu.json, attention.json; gpu-h200.json, ...
+		products, err := gpuTable(filepath.Join(dir, "gpu"+card+".json"), true)
+		if err != nil {
+			return nil, err
+		}
+		attention, err := attentionTable(filepath.Join(dir, "attention"+card+".json"))
+		if err != nil {
+			return nil, err
+		}
+		all = append(append(all, products...), attention...)
 	}
-	attention, err := attentionTable(dir)
-	return append(products, attention...), err
+	return all, nil
 }
 
 // gpuTable gives the table of the GPU's products, whole or the README's part; it is empty
 // where nothing was measured.
-func gpuTable(dir string, whole bool) ([]byte, error) {
+func gpuTable(file string, whole bool) ([]byte, error) {
 	var r gpuResults
-	if found, err := readResults(filepath.Join(dir, "gpu.json"), &r); !found || err != nil {
+	if found, err := readResults(file, &r); !found || err != nil {
 		return nil, err
 	}
 	var b bytes.Buffer
+	if whole {
+		fmt.Fprintf(&b, "\n### %s\n\n", r.Device)
+	}
 	b.WriteString(gpuHead)
 	var shapes [][2]int
 	for _, p := range r.Rows {

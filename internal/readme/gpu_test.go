@@ -43,7 +43,7 @@ func TestGPURowsSayWhatTheFileSays(t *testing.T) {
 		{false, []string{row16, "| 4x1 | 16 |"}, []string{"| 1000x500 | 8 |", "| 5x1 |"}},
 		{true, []string{row16, "| 10.0 | 0.00x | 0.00x | 2.50x |", "| 5x1 | 16 |"}, []string{"| 5x1 | 8 |"}},
 	} {
-		table, err := gpuTable(dir, c.whole)
+		table, err := gpuTable(filepath.Join(dir, "gpu.json"), c.whole)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -100,7 +100,7 @@ func render(dir string) ([]byte, error) {
 	if table.Len() == 0 {
 		return nil, nil
 	}
-	gpu, err := gpuTable(dir, false)
+	gpu, err := gpuTable(filepath.Join(dir, "gpu.json"), false)
 	if err != nil {
 		return nil, err
 	}
