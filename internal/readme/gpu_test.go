@@ -35,13 +35,14 @@ func TestGPURowsSayWhatTheFileSays(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "gpu.json"), []byte(file), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	const row16 = "| 1000x500 | 16 | 2.0, 8 | 4.0, 4 | 1.0 | 9.0 | 6.0 | 8.0 | - | 3.00x | 1.50x | - |\n"
+	// 253,906 bytes of weights, 8000 of activations, 32,000 of outputs; 16e6 operations.
+	const row16 = "| 1000x500 | 16 | 2.0, 8, 0.15, 2.00 | 4.0, 4, 0.07, 4.00 | 1.0 | 9.0 (4.50x, 2.25x) | 6.0 (3.00x, 1.50x) | 8.0 (4.00x, 2.00x) | - |\n"
 	for _, c := range []struct {
 		whole        bool
 		has, missing []string
 	}{
 		{false, []string{row16, "| 4x1 | 16 |"}, []string{"| 1000x500 | 8 |", "| 5x1 |"}},
-		{true, []string{row16, "| 10.0 | 0.00x | 0.00x | 2.50x |", "| 5x1 | 16 |"}, []string{"| 5x1 | 8 |"}},
+		{true, []string{row16, "| 1.0 | - | - | - | 10.0 (5.00x, 2.50x) |", "| 5x1 | 16 |"}, []string{"| 5x1 | 8 |"}},
 	} {
 		table, err := gpuTable(filepath.Join(dir, "gpu.json"), c.whole)
 		if err != nil {
