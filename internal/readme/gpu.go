@@ -71,7 +71,7 @@ func gpuTable(file string, whole bool) ([]byte, error) {
 			shapes = append(shapes, shape)
 		}
 		first := len(shapes) <= mainShapes
-		if !whole && !first || !(whole && first) && !slices.Contains(summaryTokens, p.M) {
+		if all := whole && first; !all && (!whole && !first || !slices.Contains(summaryTokens, p.M)) {
 			continue
 		}
 		fmt.Fprintf(&b, "| %dx%d | %d | %s | %s | %.1f |", p.N, p.K, p.M, p.ours(p.Exact), p.ours(p.LUT), p.Floor)
