@@ -185,13 +185,13 @@ func (b *Bench) Candidates(m int) []Config {
 	var all []Config
 	for _, c := range s.configs(codes, 128, b.k) {
 		if !c.Decode() {
-			if m > 64 && (m <= 512 && c.Cluster == 1 || m > 512 && (c.Tokens > 128 || codes != Products.String())) {
+			if m > 64 && (m <= 1024 || c.Tokens > 128 || codes != Products.String()) {
 				all = append(all, c)
 			}
 			continue
 		}
 		blocks := ceilDiv(b.n, 64*c.Wide) * ceilDiv(m, c.Tokens) * c.Split
-		if c.Tokens < smallest || m <= 64 && c.Tokens > smallest || m > 512 || blocks < processors*2/5 || blocks > processors*5/2 && c.Split > 1 {
+		if c.Tokens < smallest || m <= 64 && c.Tokens > smallest || m > 1024 || blocks < processors*2/5 || blocks > processors*5/2 && c.Split > 1 {
 			continue
 		}
 		k, _ := s.manifest.gemm(c.kernel(codes, 128))
