@@ -99,8 +99,20 @@ type kernelCheck struct {
 	Detail string `json:"detail"`
 }
 
+// cardFlag is --device of commands that want a card: it has one value, so that a script
+// which names the device everywhere may name it here.
+func cardFlag(c *cobra.Command) (check func() error) {
+	name := c.Flags().String("device", "cuda", "cuda, the one there is")
+	return func() error {
+		if *name != "cuda" {
+			return &usageError{fmt.Errorf("--device: found %q, wanted cuda (tests of the CPU's kernels: go test ./kernels/...)", *name)}
+		}
+		return nil
+	}
+}
+
 func newKernelsVerifyCommand(e *env) *cobra.Command {
-	return &cobra.Command{
+	c := &cobra.Command{
 		Use:   "verify [OUT]",
 		Short: "Check the GPU kernels on this machine's card",
 		Long: `Check on this machine's card that the hardware does what the kernels rest on,
@@ -109,20 +121,25 @@ integers are exact and others within their bounds of float64, and that every
 launch gives the same bits. With OUT, a quantized checkpoint, also that its INT4
 weights multiply as their stored codes say, in both arithmetics.`,
 		Args: atMostOneArg("OUT, a quantized checkpoint"),
-		RunE: func(c *cobra.Command, args []string) error {
-			v, err := verifyGPU(c.Context(), strings.Join(args, ""))
-			if err != nil {
-				return err
-			}
-			if err := e.print(v, v.text); err != nil {
-				return err
-			}
-			if !v.OK {
-				return errKernels
-			}
-			return nil
-		},
 	}
+	check := cardFlag(c)
+	c.RunE = func(c *cobra.Command, args []string) error {
+		if err := check(); err != nil {
+			return err
+		}
+		v, err := verifyGPU(c.Context(), strings.Join(args, ""))
+		if err != nil {
+			return err
+		}
+		if err := e.print(v, v.text); err != nil {
+			return err
+		}
+		if !v.OK {
+			return errKernels
+		}
+		return nil
+	}
+	return c
 }
 
 func (v *kernelChecks) text(w io.Writer) {
@@ -151,6 +168,7 @@ type kernelTiming struct {
 
 func newKernelsBenchCommand(e *env) *cobra.Command {
 	var tokens []int
+	var check func() error
 	c := &cobra.Command{
 		Use:   "bench",
 		Short: "Time the GPU kernels on this machine's card",
@@ -161,6 +179,9 @@ and the same launches without early starts (serial); kernels/cuda/device.sh time
 cuBLAS and vLLM in the same run.`,
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
+			if err := check(); err != nil {
+				return err
+			}
 			for _, m := range tokens {
 				if m < 1 {
 					return &usageError{errors.New("--tokens: found a number below 1")}
@@ -178,6 +199,7 @@ cuBLAS and vLLM in the same run.`,
 			})
 		},
 	}
+	check = cardFlag(c)
 	c.Flags().IntSliceVar(&tokens, "tokens", cuda.BenchTokens, "numbers of tokens (M)")
 	return c
 }
