@@ -51,3 +51,18 @@ func TestRowsSayWhatTheFilesSay(t *testing.T) {
 		t.Error("a text without markers was accepted")
 	}
 }
+
+func TestMethodLines(t *testing.T) {
+	dir := t.TempDir()
+	const file = `{"model":"m","windows":3,"methods":[{"name":"a","readings":[{"ln_ppl_ratio":0},{"ln_ppl_ratio":9}]},{"name":"b"},{"name":"c","readings":[{"ln_ppl_ratio":0.1}]}]}`
+	if err := os.WriteFile(filepath.Join(dir, "methods-m.json"), []byte(file), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	lines, err := methodLines(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := "perplexity / bf16: m, 3 windows: a 1.000, c 1.105.<br>\n"; !strings.HasSuffix(string(lines), want) {
+		t.Errorf("%s, want the end %s", lines, want)
+	}
+}

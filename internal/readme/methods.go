@@ -6,6 +6,7 @@ import (
 	"math"
 	"path/filepath"
 	"slices"
+	"strings"
 )
 
 // comparison is one methods-NAME.json: methods side by side on one model.
@@ -29,20 +30,50 @@ type method struct {
 	}
 }
 
-// methods gives the tables of docs/accuracy.md.
-func methods(dir string) ([]byte, error) {
+// comparisons reads what is there, by name.
+func comparisons(dir string) ([]comparison, error) {
 	files, err := filepath.Glob(filepath.Join(dir, "methods-*.json"))
 	if err != nil {
 		return nil, err
 	}
 	slices.Sort(files)
-	var out bytes.Buffer
-	for _, name := range files {
-		var c comparison
-		if _, err := readResults(name, &c); err != nil {
+	all := make([]comparison, len(files))
+	for i, name := range files {
+		if _, err := readResults(name, &all[i]); err != nil {
 			return nil, err
 		}
+	}
+	return all, nil
+}
+
+// methods gives the tables of docs/accuracy.md.
+func methods(dir string) ([]byte, error) {
+	all, err := comparisons(dir)
+	if err != nil {
+		return nil, err
+	}
+	var out bytes.Buffer
+	for _, c := range all {
 		c.table(&out)
+	}
+	return out.Bytes(), nil
+}
+
+// methodLines gives each of those tables in a line for the README, first readings alone.
+func methodLines(dir string) ([]byte, error) {
+	all, err := comparisons(dir)
+	if err != nil {
+		return nil, err
+	}
+	var out bytes.Buffer
+	for _, c := range all {
+		var ratios []string
+		for _, m := range c.Methods {
+			if len(m.Readings) > 0 {
+				ratios = append(ratios, fmt.Sprintf("%s %.3f", m.Name, math.Exp(m.Readings[0].LnRatio)))
+			}
+		}
+		fmt.Fprintf(&out, "Methods ([docs/accuracy.md](docs/accuracy.md)), perplexity / bf16: %s, %d windows: %s.<br>\n", c.Model, c.Windows, strings.Join(ratios, ", "))
 	}
 	return out.Bytes(), nil
 }

@@ -100,6 +100,10 @@ func render(dir string) ([]byte, error) {
 	if table.Len() == 0 {
 		return nil, nil
 	}
+	lines, err := methodLines(dir)
+	if err != nil {
+		return nil, err
+	}
 	gpu, err := gpuTable(filepath.Join(dir, "gpu.json"), false)
 	if err != nil {
 		return nil, err
@@ -107,7 +111,7 @@ func render(dir string) ([]byte, error) {
 	if len(gpu) > 0 {
 		gpu = append([]byte("\n"), gpu...)
 	}
-	return slices.Concat([]byte(head), table.Bytes(), []byte("\n"), notes.Bytes(), gpu), nil
+	return slices.Concat([]byte(head), table.Bytes(), []byte("\n"), notes.Bytes(), lines, gpu), nil
 }
 
 // readSpeed gives nil for a model without a speed file.
