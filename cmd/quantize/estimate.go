@@ -15,8 +15,11 @@ type estimate struct {
 	memory  int64 // bound of run's --memory, 0 for none
 }
 
+// mapped is the executable, all of whose pages may be in memory: the collector does not count them.
+const mapped = 20 << 20
+
 // resident is the program itself with its code tables and small buffers.
-const resident = 20 << 20
+const resident = mapped + 8<<20
 
 // reading is a tokenizer, a text of some megabytes and its tokens, of which the heap stays.
 const reading = 8 << 20

@@ -134,7 +134,7 @@ func limitMemory(l *loaded, j job, preview *packer.Preview) (restore func()) {
 		return func() {}
 	}
 	peak := (&estimate{l.config, j.recipe, preview, j.memory}).peakRAM()
-	before := debug.SetMemoryLimit(peak - peak/16) // which a large tensor can overshoot
+	before := debug.SetMemoryLimit(peak - mapped - peak/16) // which a large tensor can overshoot
 	return func() { debug.SetMemoryLimit(before) }
 }
 
