@@ -2,6 +2,7 @@ package kernels
 
 import (
 	"fmt"
+	"math/bits"
 
 	"quantize/internal/fault"
 	"quantize/packer"
@@ -60,9 +61,14 @@ type AttentionFormat struct {
 	SmoothQ bool
 	SmoothK bool
 	SmoothV bool
+	// Hadamard turns queries and keys of a head, smoothed, by the same Hadamard matrix: their
+	// products do not see it, and a channel's outliers spread over all, which integers hold
+	// better (incoherent processing: FlashAttention-3, arXiv 2407.08608, section 3.3). Heads
+	// have a power of two of channels.
+	Hadamard bool
 	// KV, where it keeps less than everything, is how keys and values lie in the cache
 	// that is read. It goes with AttentionFP8 and FP8Queries, has its own scales and its
-	// means come from KVParams: Granularity and smoothing do not apply.
+	// means come from KVParams: Granularity, smoothing and Hadamard do not apply.
 	KV packer.KVScheme
 }
 
@@ -81,12 +87,16 @@ func (f AttentionFormat) Validate(headDim int) error {
 		return bad(fmt.Sprintf("a query tile of %d", f.QueryTile), "64 or 128")
 	case f.Mode == AttentionBF16 && f.Granularity != PerBlock:
 		return bad("bf16 with scales by "+f.Granularity.String(), "none, since nothing is rounded")
+	case f.Mode == AttentionBF16 && f.Hadamard:
+		return bad("bf16 with a Hadamard matrix", "none, since nothing is rounded")
+	case f.Hadamard && bits.OnesCount(uint(headDim)) != 1:
+		return bad(fmt.Sprintf("a Hadamard matrix for heads of %d channels", headDim), "a power of two")
 	case f.KV.Format == packer.KVNone:
 		return f.KV.Validate(headDim)
 	case f.Mode != AttentionFP8 || !f.KV.FP8Queries:
 		return bad(fmt.Sprintf("%v over a cache in %v", f.Mode, f.KV), "fp8 with FP8 queries")
-	case f.Granularity != PerBlock || f.SmoothQ || f.SmoothK || f.SmoothV:
-		return bad("granularity or smoothing of a cache", "neither: the cache has its scales and means")
+	case f.Granularity != PerBlock || f.SmoothQ || f.SmoothK || f.SmoothV || f.Hadamard:
+		return bad("granularity, smoothing or Hadamard matrix of a cache", "neither: the cache has its scales and means")
 	}
 	return f.KV.Validate(headDim)
 }

@@ -49,6 +49,7 @@ var modes = []kernels.AttentionFormat{
 	{Mode: kernels.AttentionInt8, Granularity: kernels.PerThread, SmoothK: true},
 	{Mode: kernels.AttentionInt4, Granularity: kernels.PerThread, SmoothQ: true, SmoothK: true},
 	{Mode: kernels.AttentionFP8, Granularity: kernels.PerWarp, SmoothV: true},
+	{Mode: kernels.AttentionInt8, Granularity: kernels.PerThread, SmoothK: true, Hadamard: true},
 }
 
 func relativeL2(got, want tensor.Matrix) float64 {
@@ -147,6 +148,9 @@ func anyAttention(t *rapid.T, r *rand.Rand) kernels.Attention {
 			SmoothQ:     rapid.Bool().Draw(t, "smooth Q"), SmoothK: rapid.Bool().Draw(t, "smooth K"), SmoothV: rapid.Bool().Draw(t, "smooth V"),
 		},
 	}
+	if rapid.Bool().Draw(t, "hadamard") {
+		a.Format.Hadamard, a.HeadDim = true, 1<<rapid.IntRange(0, 6).Draw(t, "log2 channels")
+	}
 	a.Heads, a.Scale = a.KVHeads*upTo("heads of a KV head", 3), float32(1/math.Sqrt(float64(a.HeadDim)))
 	if a.Causal && rapid.Bool().Draw(t, "in a window") {
 		a.Window = upTo("window", 300)
@@ -168,11 +172,15 @@ func TestAttentionBits(t *testing.T) {
 	r := rand.New(rand.NewPCG(8, 2))
 	for _, isa := range cpu.Available() {
 		for _, f := range modes {
-			a := kernels.Attention{Batch: 1, Heads: 6, KVHeads: 2, HeadDim: 40, Queries: 300, Keys: 300, Causal: true, Window: 170, Scale: 0.2, Format: f}
-			q, k, v := normal(r, 300, 240), normal(r, 300, 80), normal(r, 300, 80)
+			d, others := 40, 70
+			if f.Hadamard {
+				d, others = 32, 64
+			}
+			a := kernels.Attention{Batch: 1, Heads: 6, KVHeads: 2, HeadDim: d, Queries: 300, Keys: 300, Causal: true, Window: 170, Scale: 0.2, Format: f}
+			q, k, v := normal(r, 300, 6*d), normal(r, 300, 2*d), normal(r, 300, 2*d)
 			var first tensor.Matrix
 			for _, workers := range []int{1, 2, 5} {
-				c, got := cpu.NewISA(isa, workers), tensor.NewMatrix(300, 240)
+				c, got := cpu.NewISA(isa, workers), tensor.NewMatrix(300, 6*d)
 				if err := c.Attention(got, tensor.Matrix{}, q, k, v, a); err != nil {
 					t.Fatal(err)
 				}
@@ -181,12 +189,12 @@ func TestAttentionBits(t *testing.T) {
 				} else if !slices.Equal(first.Data, got.Data) {
 					t.Errorf("%v, %v: %d workers and one differ", isa, f.Mode, workers)
 				}
-				nan := tensor.NewMatrix(500, 70)
+				nan := tensor.NewMatrix(500, others)
 				for i := range nan.Data {
 					nan.Data[i] = float32(math.NaN())
 				}
-				other := kernels.Attention{Batch: 1, Heads: 1, KVHeads: 1, HeadDim: 70, Queries: 500, Keys: 500, Scale: 1, Format: f}
-				if err := c.Attention(tensor.NewMatrix(500, 70), tensor.Matrix{}, nan, nan, nan, other); err != nil {
+				other := kernels.Attention{Batch: 1, Heads: 1, KVHeads: 1, HeadDim: others, Queries: 500, Keys: 500, Scale: 1, Format: f}
+				if err := c.Attention(tensor.NewMatrix(500, others), tensor.Matrix{}, nan, nan, nan, other); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -2,6 +2,7 @@ package cpu
 
 import (
 	"math"
+	"math/bits"
 
 	"quantize/kernels"
 	"quantize/tensor"
@@ -95,6 +96,9 @@ func (t *attentionTask) keys(s *quantizedAttention, h *quantizedHead, first int,
 	}
 	if h.smooth.k > 0 {
 		h.smooth.setRows(first, k.Rows, t.rows, d)
+	}
+	if n := bits.TrailingZeros(uint(d)); s.a.Format.Hadamard {
+		t.turn(k.Rows, d, n-n/2)
 	}
 	t.group(k.Rows, func(j int) int { return s.a.Format.KeyGroup(j) }) // first is a multiple of a tile
 	t.encode(s.a.Format.Mode, k.Rows, d, 1)

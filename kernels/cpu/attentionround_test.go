@@ -73,6 +73,9 @@ func TestAttentionCodesAreTheTwins(t *testing.T) {
 				SmoothQ:     boolean("smooth Q"), SmoothK: boolean("smooth K"), SmoothV: boolean("smooth V"),
 			},
 		}
+		if boolean("hadamard") {
+			a.Format.Hadamard, a.HeadDim = true, 1<<rapid.IntRange(0, 6).Draw(t, "log2 channels")
+		}
 		a.Heads = a.KVHeads * rapid.IntRange(1, 2).Draw(t, "heads of a KV head")
 		draw := func(tokens, heads int, largest float32) tensor.Matrix {
 			if boolean("ties") {

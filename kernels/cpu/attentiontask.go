@@ -2,6 +2,7 @@ package cpu
 
 import (
 	"math"
+	"math/bits"
 
 	"quantize/kernels"
 	"quantize/tensor"
@@ -84,6 +85,9 @@ func (t *attentionTask) queries(s *quantizedAttention, head *quantizedHead, firs
 			t.shift[r] *= float64(a.Scale)
 		}
 		subtract(row, t.means)
+	}
+	if n := bits.TrailingZeros(uint(d)); a.Format.Hadamard {
+		t.turn(q.Rows, d, n/2)
 	}
 	base := a.Format.QueryGroup(first)
 	t.group(q.Rows, func(r int) int { return a.Format.QueryGroup(first+r) - base })

@@ -5,6 +5,8 @@ package cuda
 import (
 	"errors"
 	"fmt"
+	"math"
+	"math/bits"
 
 	"quantize/internal/fault"
 	"quantize/kernels"
@@ -45,6 +47,8 @@ func supportedAttention(a kernels.Attention) error {
 		return bad("attention on the card", f.Mode.String(), "fp8, int8-qk or int4-qk, or the CPU")
 	case f.Granularity != kernels.PerThread:
 		return bad("attention on the card", "scales by "+f.Granularity.String(), "scales by thread, which are finer")
+	case f.Hadamard && f.Mode == kernels.AttentionFP8:
+		return bad("attention on the card", "a Hadamard matrix before E4M3", "none, which costs nothing there, or the CPU")
 	case f.SmoothQ:
 		return bad("attention on the card", "smooth Q", "smooth K, or the CPU")
 	case a.HeadDim != 64 && a.HeadDim != 128:
@@ -59,7 +63,7 @@ func supportedAttention(a kernels.Attention) error {
 
 // NewPrefill allocates room for a, of which Batch, heads, lengths, Scale, Causal, Window,
 // Mask and Format count. Heads have 64 or 128 channels; the format is int8-qk, int4-qk (in
-// INT8 products) or fp8, with scales by thread, smooth K or not, smooth V or not; blocks of
+// INT8 products) or fp8, with scales by thread, smooth K or not, smooth V or not, a Hadamard matrix or none before integers; blocks of
 // a mask are multiples of 64 queries x 128 keys. All else is kernels.ErrUnsupported.
 func (s *Session) NewPrefill(a kernels.Attention) (*Prefill, error) {
 	if err := supportedAttention(a); err != nil {
@@ -122,11 +126,21 @@ func (p *Prefill) limit() float32 {
 	}[p.Attention.Format.Mode]
 }
 
+// turned are the factors of queries and keys that a Hadamard matrix of ones and minus ones
+// has turned, as ref.RoundAttention divides them; 0 where nothing turns.
+func turned(a kernels.Attention) (queries, keys float32) {
+	if !a.Format.Hadamard {
+		return 0, 0
+	}
+	n := bits.TrailingZeros(uint(a.HeadDim))
+	return float32(math.Ldexp(1, -(n / 2))), float32(math.Ldexp(1, -(n - n/2)))
+}
+
 // attentionQuantizeArgument is struct Quantize of attention_quantize.cu.
 type attentionQuantizeArgument struct {
 	K, V, Partial, KCodes, VCodes, KScale, VScale, KMean, VMean uint64
 	Batch, KVHeads, Keys, Tiles, Chunks, E4M3                   int32
-	Limit                                                       float32
+	Limit, Turned                                               float32
 }
 
 // RoundKeys smooths and rounds keys and values, BF16 (Batch, Keys, KVHeads, HeadDim) each,
@@ -150,6 +164,7 @@ func (s *Session) RoundKeys(p *Prefill, k, v Memory, dependent bool) error {
 	if a.Format.Mode == kernels.AttentionFP8 {
 		q.E4M3 = 1
 	}
+	_, q.Turned = turned(a)
 	statistics := Launch{Grid: Dim{X: int(q.Chunks), Y: pairs}, Threads: 256, Dependent: dependent}
 	if err := launch(s, fmt.Sprintf("attention_statistics_%d", a.HeadDim), statistics, q, p.where()); err != nil {
 		return err
@@ -164,6 +179,7 @@ type prefillArgument struct {
 	Batch, Heads, KVHeads, Queries, Keys, Tiles, Words, Window, Causal int32
 	Sharing, Chunks                                                    int32
 	Scale, Limit                                                       float32
+	Turned                                                             float32
 	Capacity                                                           int32 // of AttendCached, as KeyScale
 	KeyScale                                                           uint64
 }
@@ -190,6 +206,7 @@ func (s *Session) AttendPrefill(p *Prefill, o, lse, q Memory, dependent bool) er
 		Tiles: int32(p.Tiles), Words: int32(p.words), Window: int32(a.Window), Causal: flag(a.Causal),
 		Sharing: int32(a.Heads / a.KVHeads), Chunks: int32(ceilDiv(a.Queries, attentionRows)), Scale: a.Scale, Limit: p.limit(),
 	}
+	argument.Turned, _ = turned(a)
 	l := Launch{
 		Grid: Dim{X: min(items, s.properties.Processors)}, Threads: 128 * (attentionGroups + 1),
 		SharedBytes: prefillShared(a.HeadDim), Dependent: dependent,
@@ -209,13 +226,16 @@ func (p *Prefill) kernel() string {
 	if p.Attention.Format.Mode == kernels.AttentionFP8 {
 		codes = "e4m3"
 	}
-	return prefillKernel(codes, p.Attention.HeadDim, p.words > 0)
+	return prefillKernel(codes, p.Attention.HeadDim, p.words > 0, p.Attention.Format.Hadamard)
 }
 
-func prefillKernel(codes string, d int, sparse bool) string {
+func prefillKernel(codes string, d int, sparse, turned bool) string {
 	name := fmt.Sprintf("attention_%s_%d", codes, d)
 	if sparse {
 		name += "_sparse"
+	}
+	if turned {
+		name += "_turned"
 	}
 	return name
 }
@@ -240,9 +260,10 @@ func sharedBytes(d, groups, stages int) int {
 func (s *Session) allowPrefill() error {
 	var faults []error
 	for _, d := range []int{64, 128} {
-		for _, codes := range []string{"int8", "e4m3"} {
-			for _, sparse := range []bool{false, true} {
-				name := prefillKernel(codes, d, sparse)
+		for _, sparse := range []bool{false, true} {
+			for _, name := range []string{
+				prefillKernel("int8", d, sparse, false), prefillKernel("int8", d, sparse, true), prefillKernel("e4m3", d, sparse, false),
+			} {
 				faults = append(faults, allowShared(s.functions[name], prefillShared(d), "kernel "+name))
 			}
 		}

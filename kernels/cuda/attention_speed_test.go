@@ -13,7 +13,8 @@ import (
 )
 
 // TestAttentionSpeed times the prefill kernels and writes JSON to the file that
-// QUANTIZE_ATTENTION names; without it nothing runs.
+// QUANTIZE_ATTENTION names; without it nothing runs. QUANTIZE_HADAMARD=1: INT8 queries
+// and keys are turned.
 func TestAttentionSpeed(t *testing.T) {
 	out := os.Getenv("QUANTIZE_ATTENTION")
 	if out == "" {
@@ -23,7 +24,9 @@ func TestAttentionSpeed(t *testing.T) {
 	must(t, open(t).Run(func(s *cuda.Session) error {
 		for _, shape := range cuda.AttentionShapes {
 			for _, mode := range []kernels.AttentionMode{kernels.AttentionInt8, kernels.AttentionFP8} {
-				b, err := s.NewAttentionBench(shape, kernels.AttentionFormat{Mode: mode, Granularity: kernels.PerThread, SmoothK: true})
+				b, err := s.NewAttentionBench(shape, kernels.AttentionFormat{
+					Mode: mode, Granularity: kernels.PerThread, SmoothK: true, Hadamard: mode == kernels.AttentionInt8 && os.Getenv("QUANTIZE_HADAMARD") != "",
+				})
 				if err != nil {
 					return err
 				}

@@ -21,13 +21,13 @@ import (
 func TestAttention(t *testing.T) {
 	ran := kerneltest.RunAttention(t, cuda.NewBackend(open(t)))
 	eight := kernels.AttentionFormat{Mode: kernels.AttentionInt8, Granularity: kernels.PerThread, SmoothK: true}
-	fp8, smooth, four := eight, eight, eight
-	fp8.Mode, smooth.SmoothV, four.Mode = kernels.AttentionFP8, true, kernels.AttentionInt4
+	fp8, smooth, four, turned := eight, eight, eight, eight
+	fp8.Mode, smooth.SmoothV, four.Mode, turned.Hadamard = kernels.AttentionFP8, true, kernels.AttentionInt4, true
 	cached := func(k packer.KVScheme) kernels.AttentionFormat {
 		k.Format, k.FP8Queries = packer.KVInt4, true
 		return kernels.AttentionFormat{Mode: kernels.AttentionFP8, KV: k}
 	}
-	want := []kernels.AttentionFormat{eight, fp8, cached(packer.KVScheme{Symmetric: true}), cached(packer.KVScheme{GroupSize: 32}), smooth, four}
+	want := []kernels.AttentionFormat{eight, fp8, cached(packer.KVScheme{Symmetric: true}), cached(packer.KVScheme{GroupSize: 32}), smooth, four, turned}
 	if diff := cmp.Diff(want, ran); diff != "" {
 		t.Errorf("formats that ran (-want +got):\n%s", diff)
 	}
@@ -40,8 +40,11 @@ func TestAttentionRefusesWhatItLacks(t *testing.T) {
 		Format: kernels.AttentionFormat{Mode: kernels.AttentionInt8, Granularity: kernels.PerThread},
 	}
 	for name, edit := range map[string]func(a *kernels.Attention){
-		"bf16":     func(a *kernels.Attention) { a.Format = kernels.AttentionFormat{} },
-		"block":    func(a *kernels.Attention) { a.Format.Granularity = kernels.PerBlock },
+		"bf16":  func(a *kernels.Attention) { a.Format = kernels.AttentionFormat{} },
+		"block": func(a *kernels.Attention) { a.Format.Granularity = kernels.PerBlock },
+		"turned FP8": func(a *kernels.Attention) {
+			a.Format.Mode, a.Format.Hadamard = kernels.AttentionFP8, true
+		},
 		"smooth Q": func(a *kernels.Attention) { a.Format.SmoothQ = true },
 		"channels": func(a *kernels.Attention) { a.HeadDim = 96 },
 		"mask": func(a *kernels.Attention) {

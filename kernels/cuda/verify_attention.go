@@ -201,7 +201,7 @@ func checkAttentionDeterminism(s *Session) error {
 		for _, mode := range []kernels.AttentionMode{kernels.AttentionInt8, kernels.AttentionFP8} {
 			a := kernels.Attention{
 				Batch: 2, Heads: 32, KVHeads: 8, HeadDim: d, Queries: 400, Keys: 900, Causal: true, Scale: 0.1,
-				Format: kernels.AttentionFormat{Mode: mode, Granularity: kernels.PerThread, SmoothK: true, SmoothV: true},
+				Format: kernels.AttentionFormat{Mode: mode, Granularity: kernels.PerThread, SmoothK: true, SmoothV: true, Hadamard: mode == kernels.AttentionInt8},
 			}
 			faults = append(faults, s.sameAttention(a, 50))
 		}

@@ -17,8 +17,13 @@ import (
 func prefillFormats() []kernels.AttentionFormat {
 	var all []kernels.AttentionFormat
 	for _, mode := range []kernels.AttentionMode{kernels.AttentionInt8, kernels.AttentionInt4, kernels.AttentionFP8} {
-		for smooth := range 4 {
-			all = append(all, kernels.AttentionFormat{Mode: mode, Granularity: kernels.PerThread, SmoothK: smooth&1 == 0, SmoothV: smooth&2 != 0})
+		for choice := range 8 {
+			if mode == kernels.AttentionFP8 && choice&4 != 0 {
+				continue
+			}
+			all = append(all, kernels.AttentionFormat{
+				Mode: mode, Granularity: kernels.PerThread, SmoothK: choice&1 == 0, SmoothV: choice&2 != 0, Hadamard: choice&4 != 0,
+			})
 		}
 	}
 	return all

@@ -55,6 +55,8 @@ var attentionFormats = []attentionFormat{
 	{kernels.AttentionFormat{Mode: kernels.AttentionFP8, KV: packer.KVScheme{Format: packer.KVInt4, GroupSize: 32, FP8Queries: true}}, 0.135, 0.155},
 	{kernels.AttentionFormat{Mode: kernels.AttentionInt8, SmoothK: true, SmoothV: true, Granularity: kernels.PerThread}, 0.035, 0.04},
 	{kernels.AttentionFormat{Mode: kernels.AttentionInt4, SmoothK: true, Granularity: kernels.PerThread}, 0.19, 0.25},
+	{kernels.AttentionFormat{Mode: kernels.AttentionInt8, SmoothK: true, Hadamard: true, Granularity: kernels.PerThread}, 0.035, 0.04},
+	{kernels.AttentionFormat{Mode: kernels.AttentionInt4, SmoothK: true, SmoothQ: true, Hadamard: true, Granularity: kernels.PerThread}, 0.175, 0.22},
 }
 
 func (f attentionFormat) String() string {
@@ -66,6 +68,9 @@ func (f attentionFormat) String() string {
 		if s.on {
 			name += " smooth-" + s.name
 		}
+	}
+	if f.Hadamard {
+		name += " hadamard"
 	}
 	if f.KV.Format != packer.KVNone {
 		name += " cache " + f.KV.String()

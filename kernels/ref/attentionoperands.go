@@ -39,6 +39,7 @@ type AttentionOperands struct {
 //	          q̄[c] = Σ_i q[i,c] / rows        q' = q - q̄          (SmoothQ, by 128 queries, the last block shorter)
 //	          v̄[c] = Σ_j v[j,c] / Keys        v' = v - v̄          (SmoothV)
 //	          ΔS[j] = Σ_c q̄[c]·k'[j,c]                             (SmoothQ, of k' before it is rounded)
+//	turn      q'' = H·q' / 2^⌊n/2⌋    k'' = H·k' / 2^⌈n/2⌉    HeadDim = 2^n  (Hadamard; else q', k')
 //	scores    δ = max(max|x'| / R, 2^-126)     over a group of tokens, all channels of a head
 //	          code = clamp(round(x'·fl(1/δ)), -R, R)                R = 127 (INT8), 7 (INT4)
 //	          code = e4m3(x'·fl(1/δ)), saturating                   R = 448 (FP8)
@@ -62,6 +63,7 @@ func RoundAttention(q, k, v tensor.Matrix, a kernels.Attention) *AttentionOperan
 		return o
 	}
 	o.smooth()
+	o.turn()
 	o.roundScores()
 	o.roundValues()
 	return o

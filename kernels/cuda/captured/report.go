@@ -2,9 +2,9 @@ package captured
 
 import (
 	"cmp"
+	"fmt"
 
 	"quantize/kernels"
-	"quantize/kernels/ref"
 )
 
 // Log is the part of a test that Report needs.
@@ -15,20 +15,25 @@ type Log interface {
 	Fatal(args ...any)
 }
 
-// A layer in int8-qk whose cosine similarity to exact attention is under `smallest` must owe
-// it to the format: the twin is then no more than `slack` better. Smooth V is left out: it
-// costs where most of a query's attention is on a token with small values, as the first.
-const smallest, slack = 0.999, 1e-4
+// smallest is the least cosine similarity to exact attention that a layer may have in the
+// first of formats. Of the others the numbers are printed: without the Hadamard matrix a
+// few layers of SmolLM2 are below, and smooth V costs where most of a query's attention is on
+// a token with small values, as the first.
+const smallest = 0.999
 
 var formats = []kernels.AttentionFormat{
+	{Mode: kernels.AttentionInt8, Granularity: kernels.PerThread, SmoothK: true, Hadamard: true},
 	{Mode: kernels.AttentionInt8, Granularity: kernels.PerThread, SmoothK: true},
 	{Mode: kernels.AttentionInt8, Granularity: kernels.PerThread, SmoothK: true, SmoothV: true},
 	{Mode: kernels.AttentionFP8, Granularity: kernels.PerThread, SmoothK: true},
 	{Mode: kernels.AttentionInt4, Granularity: kernels.PerThread, SmoothK: true},
 }
 
-// Report logs what each format costs in each layer and fails where it is an implementation's
-// fault.
+func name(f kernels.AttentionFormat) string {
+	return fmt.Sprintf("%-7v smooth V %-5v hadamard %-5v", f.Mode, f.SmoothV, f.Hadamard)
+}
+
+// Report logs what each format costs in each layer and fails where the first costs too much.
 func Report(t Log, b kernels.Attender, h Header, layers []Layer) {
 	t.Helper()
 	least := map[kernels.AttentionFormat]float64{}
@@ -39,21 +44,14 @@ func Report(t Log, b kernels.Attender, h Header, layers []Layer) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			t.Logf("layer %2d, %-7v smooth V %-5v  cosine %.5f, relative L1 %.4f", n, f.Mode, f.SmoothV, cosine, l1)
+			t.Logf("layer %2d, %s  cosine %.5f, relative L1 %.4f", n, name(f), cosine, l1)
 			if f == formats[0] && !(cosine >= smallest) {
-				twin, _, err := compare(ref.New(), h, l, f, want)
-				if err != nil {
-					t.Fatal(err)
-				}
-				t.Logf("layer %2d is below %v, the twin has %.5f", n, smallest, twin)
-				if !(cosine >= twin-slack) {
-					t.Errorf("layer %d, %v: cosine %.5f, want the twin's %.5f", n, f.Mode, cosine, twin)
-				}
+				t.Errorf("layer %d, %s: cosine %.5f, want at least %v", n, name(f), cosine, smallest)
 			}
 			least[f] = min(cosine, cmp.Or(least[f], 1))
 		}
 	}
 	for _, f := range formats {
-		t.Logf("least, %-7v smooth V %-5v  cosine %.5f", f.Mode, f.SmoothV, least[f])
+		t.Logf("least,    %s  cosine %.5f", name(f), least[f])
 	}
 }

@@ -48,7 +48,7 @@ __device__ __forceinline__ void produce(const Argument &a, uint32_t base) {
   }
 }
 
-template <int D, Codes CODES, int STAGES, bool SPARSE>
+template <int D, Codes CODES, int STAGES, bool SPARSE, bool TURNS>
 __device__ __forceinline__ void prefill(const Argument &a) {
   extern __shared__ uint8_t bytes[];
   const uint32_t base = (ptx::shared_address(bytes) + 1023) & ~1023u;
@@ -64,22 +64,27 @@ __device__ __forceinline__ void prefill(const Argument &a) {
     if (threadIdx.x / 32 % 4 == 0) produce<D, STAGES, SPARSE>(a, base);
   } else {
     ptx::registers_up<160>();
-    Consumer<D, CODES, STAGES, CONSUMERS, SPARSE, false> c{a, base, group, static_cast<int>(threadIdx.x % 128)};
+    Consumer<D, CODES, STAGES, CONSUMERS, SPARSE, false, TURNS> c{a, base, group, static_cast<int>(threadIdx.x % 128)};
     c.work();
   }
 }
 
 }  // namespace attention
 
-#define ATTENTION(NAME, D, CODES, STAGES)                                                                               \
-  extern "C" __global__ void __launch_bounds__(512, 1) NAME(const __grid_constant__ attention::Argument a) {            \
-    attention::prefill<D, attention::Codes::CODES, STAGES, false>(a);                                                   \
-  }                                                                                                                     \
-  extern "C" __global__ void __launch_bounds__(512, 1) NAME##_sparse(const __grid_constant__ attention::Argument a) {   \
-    attention::prefill<D, attention::Codes::CODES, STAGES, true>(a);                                                    \
+#define ATTENTION(NAME, D, CODES, STAGES, SPARSE, TURNS)                                                     \
+  extern "C" __global__ void __launch_bounds__(512, 1) NAME(const __grid_constant__ attention::Argument a) { \
+    attention::prefill<D, attention::Codes::CODES, STAGES, SPARSE, TURNS>(a);                                \
   }
 
-ATTENTION(attention_int8_128, 128, INT8, 3)
-ATTENTION(attention_e4m3_128, 128, E4M3, 3)
-ATTENTION(attention_int8_64, 64, INT8, 4)
-ATTENTION(attention_e4m3_64, 64, E4M3, 4)
+ATTENTION(attention_int8_128, 128, INT8, 3, false, false)
+ATTENTION(attention_int8_128_sparse, 128, INT8, 3, true, false)
+ATTENTION(attention_int8_128_turned, 128, INT8, 3, false, true)
+ATTENTION(attention_int8_128_sparse_turned, 128, INT8, 3, true, true)
+ATTENTION(attention_e4m3_128, 128, E4M3, 3, false, false)
+ATTENTION(attention_e4m3_128_sparse, 128, E4M3, 3, true, false)
+ATTENTION(attention_int8_64, 64, INT8, 4, false, false)
+ATTENTION(attention_int8_64_sparse, 64, INT8, 4, true, false)
+ATTENTION(attention_int8_64_turned, 64, INT8, 4, false, true)
+ATTENTION(attention_int8_64_sparse_turned, 64, INT8, 4, true, true)
+ATTENTION(attention_e4m3_64, 64, E4M3, 4, false, false)
+ATTENTION(attention_e4m3_64_sparse, 64, E4M3, 4, true, false)

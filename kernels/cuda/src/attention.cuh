@@ -26,7 +26,8 @@ struct Argument {
   int batch, heads, kv_heads, lq, lk, tiles, words, window, causal;
   int sharing, chunks;  // query heads of a KV head; blocks of 64 rows of a head
   float scale;  // of the scores
-  float limit;  // largest code of Q
+  float limit;   // largest code of Q
+  float turned;  // factor of a Q that a Hadamard matrix has turned, or 0: it is left as it is; not with a cache
 
   // Only with a cache (attention_cache.cu), where k_mean and v_mean are (kv_heads, D):
   int capacity;            // records of a sequence and KV head

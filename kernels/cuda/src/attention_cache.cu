@@ -161,7 +161,7 @@ __device__ __forceinline__ void cached(const Argument &a) {
     p.work();
   } else {
     ptx::registers_up<208>();
-    Consumer<D, Codes::E4M3, STAGES, CONSUMERS, false, true> c{a, base, group, thread};
+    Consumer<D, Codes::E4M3, STAGES, CONSUMERS, false, true, false> c{a, base, group, thread};
     c.work();
   }
 }

@@ -34,6 +34,29 @@ __device__ __forceinline__ uint32_t pack_e4m3(float a, float b, float c, float d
   return ptx::e4m3_of_floats(a, b) | ptx::e4m3_of_floats(c, d) << 16;
 }
 
+// Multiplies a row of N LANES channels by the Hadamard matrix of ones and minus ones (FlashAttention-3, arXiv 2407.08608, section 3.3), then by
+// `factor`. The lane at place p of LANES neighbours has the channels [N p, N (p + 1)). Pairs of channels 1 apart first, then 2, 4, ...: the twin's order.
+template <int N, int LANES>
+__device__ __forceinline__ void turn_row(float (&x)[N], int place, float factor) {
+#pragma unroll
+  for (int apart = 1; apart < N; apart *= 2)
+#pragma unroll
+    for (int i = 0; i < N; i++)
+      if (!(i & apart)) {
+        const float a = x[i], b = x[i + apart];
+        x[i] = a + b, x[i + apart] = a - b;
+      }
+#pragma unroll
+  for (int apart = 1; apart < LANES; apart *= 2)
+#pragma unroll
+    for (int i = 0; i < N; i++) {
+      const float other = __shfl_xor_sync(~0u, x[i], apart);
+      x[i] = place & apart ? other - x[i] : x[i] + other;
+    }
+#pragma unroll
+  for (int i = 0; i < N; i++) x[i] *= factor;
+}
+
 // Products of 64 rows and 128 keys: the accumulator of a warpgroup.
 template <Codes CODES>
 struct Scores;

@@ -40,8 +40,9 @@ struct Turn {
 };
 
 // One warpgroup's work on one item. CACHED: keys and values are what an INT4 cache holds, expanded to E4M3; scales of their codes are 1, queries have
-// a scale each, and what smooths them is of the model, not of the call.
-template <int D, Codes CODES, int STAGES, int CONSUMERS, bool SPARSE, bool CACHED>
+// a scale each, and what smooths them is of the model, not of the call. TURNS: queries may be turned by a Hadamard matrix (argument `turned`), as
+// their keys have been; kernels without that schedule the loop over tiles better for D = 64 (NOTES.md).
+template <int D, Codes CODES, int STAGES, int CONSUMERS, bool SPARSE, bool CACHED, bool TURNS>
 struct Consumer {
   using S = Shared<D, STAGES, CONSUMERS>;
   using Item = attention::Item<SPARSE>;
@@ -67,6 +68,23 @@ struct Consumer {
   // Row of what is there once for each KV head.
   __device__ __forceinline__ int per_head(const Item &item) const { return (CACHED ? item.shared - item.sequence * a.kv_heads : item.shared) * D; }
 
+  // Scores of the mean key, of queries as they are: they belong to lse.
+  template <int LOADS>
+  __device__ __forceinline__ void note_shift(const float (&x)[LOADS][8], const Item &item, int first, int chunk) const {
+    constexpr int LANES = D / 8, AT_ONCE = 32 / LANES;
+    if (!a.lse || !a.k_mean) return;
+    const float *mean = a.k_mean + per_head(item) + 8 * chunk;
+#pragma unroll
+    for (int i = 0; i < LOADS; i++) {
+      float dot = 0;
+#pragma unroll
+      for (int j = 0; j < 8; j++) dot = fmaf(x[i][j], mean[j], dot);
+#pragma unroll
+      for (int d = 1; d < LANES; d *= 2) dot += __shfl_xor_sync(~0u, dot, d);
+      if (chunk == 0) ptx::store_shared_f32(shift() + 4 * (first + AT_ONCE * i), dot * a.scale);
+    }
+  }
+
   // Rounds 16 rows of Q a warp: D / 8 lanes a row, 8 channels each, so that loads are of whole lines. Rows n and n + 8 of a warp share a scale ("per
   // thread", section 3.2 of the paper), unless CACHED.
   __device__ __forceinline__ void round_q(const Item &item, int head, int row0) {
@@ -89,6 +107,11 @@ struct Consumer {
 #pragma unroll
         for (int j = 0; j < 8; j++) x[i][j] = __fdiv_rn(x[i][j], kappa[j]);
     }
+    if (TURNS) note_shift<LOADS>(x, item, first, chunk);
+    if (TURNS && a.turned != 0) {
+#pragma unroll
+      for (int i = 0; i < LOADS; i++) turn_row<8, LANES>(x[i], chunk, a.turned);
+    }
     float scale[SCALES];
 #pragma unroll
     for (int i = 0; i < SCALES; i++) {
@@ -96,7 +119,7 @@ struct Consumer {
 #pragma unroll
       for (int j = 0; j < 8; j++) {
         largest = fmaxf(largest, fabsf(x[i][j]));
-        if (!CACHED) largest = fmaxf(largest, fabsf(x[i + LOADS / 2][j]));
+        if (!CACHED) largest = fmaxf(largest, fabsf(x[(i + LOADS / 2) % LOADS][j]));
       }
 #pragma unroll
       for (int d = 1; d < LANES; d *= 2) largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, d));
@@ -110,18 +133,7 @@ struct Consumer {
         const float s = __shfl_sync(~0u, scale[CACHED ? i + r * (LOADS / 2) : i], g % AT_ONCE * LANES);
         if (g / AT_ONCE == i) q_scale[r] = s * (a.scale * 1.4426950408889634f);
       }
-    if (a.lse && a.k_mean) {
-      const float *mean = a.k_mean + per_head(item) + 8 * chunk;
-#pragma unroll
-      for (int i = 0; i < LOADS; i++) {
-        float dot = 0;
-#pragma unroll
-        for (int j = 0; j < 8; j++) dot = fmaf(x[i][j], mean[j], dot);
-#pragma unroll
-        for (int d = 1; d < LANES; d *= 2) dot += __shfl_xor_sync(~0u, dot, d);
-        if (chunk == 0) ptx::store_shared_f32(shift() + 4 * (first + AT_ONCE * i), dot * a.scale);
-      }
-    }
+    if (!TURNS) note_shift<LOADS>(x, item, first, chunk);
 #pragma unroll
     for (int i = 0; i < LOADS; i++) {
       const float s = scale[i % SCALES], inverse = __fdiv_rn(1, s);

@@ -1,7 +1,7 @@
 // What prefill attention does to keys and values beforehand (attention.cu rounds its queries itself): statistics over the tokens of a sequence, then
 // codes in tiles that one bulk copy loads and wgmma reads.
 //
-//   K  codes of k - mean, (tiles, 128 keys, D), rows of D bytes with 16-byte chunks swizzled as chunk_at says; one scale for the keys
+//   K  codes of k - mean, turned or not (attention_codes.cuh), (tiles, 128 keys, D), rows of D bytes with 16-byte chunks swizzled as chunk_at says; one scale for the keys
 //      {8i + 2t, 8i + 2t + 1} of a tile, t = 0..3: those that one lane of a score fragment holds
 //   V  E4M3 of (v - mean) / scale, (tiles, D, 128 keys), rows swizzled as for D = 128; one scale a channel. Keys are permuted within 16 so that the
 //      fragment of the scores is the A fragment of the output's product: place 4t + i holds key 2t + i, or 8 + 2t + i - 2 for i > 1
@@ -19,7 +19,8 @@ struct Quantize {
   float *k_scale, *v_scale;      // (batch kv_heads, tiles, 4), (batch kv_heads, D)
   float *k_mean, *v_mean;        // (batch kv_heads, D), or null to take nothing away
   int batch, kv_heads, lk, tiles, chunks, e4m3;
-  float limit;  // largest code of K
+  float limit;   // largest code of K
+  float turned;  // factor of a K that a Hadamard matrix has turned, or 0: it is left as it is
 };
 
 __device__ __forceinline__ void widen(uint4 w, float (&x)[8]) {
@@ -96,8 +97,11 @@ __device__ void quantize(const Quantize &a) {
     float y[8];
     widen(raw[i], y);
 #pragma unroll
-    for (int j = 0; j < 8; j++) x[8 * i + j] = key < a.lk ? y[j] - k_mean[half * (D / 2) + 8 * i + j] : 0, top = fmaxf(top, fabsf(x[8 * i + j]));
+    for (int j = 0; j < 8; j++) x[8 * i + j] = key < a.lk ? y[j] - k_mean[half * (D / 2) + 8 * i + j] : 0;
   }
+  if (a.turned != 0) turn_row<D / 2, 2>(x, half, a.turned);
+#pragma unroll
+  for (int i = 0; i < D / 2; i++) top = fmaxf(top, fabsf(x[i]));
   top = fmaxf(top, __shfl_xor_sync(~0u, top, 1));
   if (half == 0) largest[row] = top;
   __syncthreads();
