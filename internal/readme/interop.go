@@ -10,7 +10,6 @@ import (
 // interopResults is testdata/results/interop.json, written by testdata/interop/collect.py.
 type interopResults struct {
 	Date, Commit, Machine, Command string
-	Note                           string  // how the records came about, where it was not by one run
 	Limit                          float64 `json:"perplexity_limit"`
 	Cases                          []interopCase
 }
@@ -64,9 +63,6 @@ func interop(dir string) ([]byte, error) {
 	first := r.Cases[0]
 	fmt.Fprintf(&b, "\n`%s`: logits of 64 tokens, perplexity of %d windows of %d tokens, at most %.1f %% apart; %s, %s, commit %s.\n",
 		r.Command, first.Windows, first.Window, 100*r.Limit, r.Machine, r.Date, r.Commit)
-	if r.Note != "" {
-		fmt.Fprintf(&b, "%s\n", r.Note)
-	}
 	return b.Bytes(), nil
 }
 
