@@ -100,11 +100,12 @@ type Statistic uint8
 
 // The statistics. The zero value is the largest radius.
 const (
-	Max Statistic = iota // over the calibration text, as published
-	RMS                  // root mean square: no single token sets it
+	Max       Statistic = iota // over the calibration text, as published
+	RMS                        // root mean square: no single token sets it
+	Deviation                  // of the key from its mean: for a cache that takes the means off
 )
 
-var statistics = options[Statistic]{"max", "rms"}
+var statistics = options[Statistic]{"max", "rms", "deviation"}
 
 func (s Statistic) String() string { return statistics.of(s) }
 

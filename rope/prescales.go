@@ -15,6 +15,11 @@ const (
 	MaxRadius Statistic = iota
 	// RMSRadius is the root of the mean square radius, which no single token sets.
 	RMSRadius
+	// Deviation is the root of the mean square distance from the mean key after rotary
+	// embedding: what a cache rounds that takes the means off (smooth K). A pair of slow
+	// rotation with a large mean would otherwise count as large, be made small beside the
+	// channels of its group, and get a coarse grid for the little that varies.
+	Deviation
 )
 
 // PreOptions are the options of [PreScales].
@@ -26,9 +31,11 @@ type PreOptions struct {
 
 // PreScales returns FireQ's factors of the keys of one layer before rotary
 // embedding, (KVHeads*HeadDim) (docs/methods.md 1.9), from the statistics of
-// model.KPre: for every pair i of KV head h
+// model.KPre, for Deviation of model.KPost: for every pair i of KV head h
 //
-//	m = Gain · max over tokens of √(k_a² + k_b²)      the other statistic: Gain · √mean(k_a² + k_b²)
+//	m = Gain · max over tokens of √(k_a² + k_b²)      MaxRadius
+//	    Gain · √mean(k_a² + k_b²)                     RMSRadius
+//	    √mean((k_a - k̄_a)² + (k_b - k̄_b)²)            Deviation
 //	s = (Alpha / m)^r                                 m = 0: 1
 //
 // Rotation turns a pair and multiplies its radius by Gain alone, so that with r = 1
@@ -47,17 +54,25 @@ func PreScales(l Layout, k *calibrate.SiteStats, o PreOptions) ([]float64, error
 		return nil, badOption("alpha", o.Alpha, "a positive level")
 	case !(r > 0 && r <= 1):
 		return nil, badOption("exponent", o.Exponent, "more than 0, at most 1")
-	case o.Statistic > RMSRadius:
-		return nil, badOption("statistic", o.Statistic, "the largest or the mean square radius")
+	case o.Statistic > Deviation:
+		return nil, badOption("statistic", o.Statistic, "the largest or the mean square radius, or the deviation")
 	}
-	if err := l.check(k, model.KPre, l.KVHeads); err != nil {
+	point := model.KPre
+	if o.Statistic == Deviation {
+		point = model.KPost
+	}
+	if err := l.check(k, point, l.KVHeads); err != nil {
 		return nil, err
 	}
 	size := l.gather(func(head, unit int, channels []int) float64 {
-		if o.Statistic == RMSRadius {
+		switch o.Statistic {
+		case RMSRadius:
 			return l.rms(k, head, channels)
+		case Deviation:
+			return l.deviation(k, head, channels)
+		default:
+			return l.largest(k, head, unit, channels)
 		}
-		return l.largest(k, head, unit, channels)
 	})
 	return l.dense(func(head, unit int) float64 {
 		m := size[head][unit]
@@ -86,4 +101,14 @@ func (l Layout) rms(k *calibrate.SiteStats, head int, channels []int) float64 {
 		m *= l.Gain
 	}
 	return m
+}
+
+func (l Layout) deviation(k *calibrate.SiteStats, head int, channels []int) float64 {
+	var sum float64
+	for _, c := range channels {
+		at := head*l.HeadDim + c
+		mean := k.Sum[at] / float64(k.Tokens)
+		sum += max(k.SumSq[at]/float64(k.Tokens)-mean*mean, 0) // not less than 0 but for rounding
+	}
+	return math.Sqrt(sum)
 }

@@ -66,6 +66,34 @@ func TestPreScalesFormula(t *testing.T) {
 	}
 }
 
+// Of means as large as can be and small differences from them, the differences count.
+func TestPreScalesByDeviation(t *testing.T) {
+	t.Parallel()
+	stats := keys(model.KPost, make([]float32, 12), make([]float32, 4))
+	deviation := []float64{3, 1, 4, 0, 2, 0.5, 6, 0, 8, 0, 0, 16}
+	for c, d := range deviation { // half the tokens d above the mean, half below
+		mean := float64(100 * c)
+		stats.Sum = append(stats.Sum, 4*mean)
+		stats.SumSq[c] = 4 * (mean*mean + d*d)
+	}
+	gain := small
+	gain.Gain = 2 // keys after the embedding have it
+	for name, l := range map[string]rope.Layout{"plain": small, "gain": gain} {
+		got, err := rope.PreScales(l, stats, rope.PreOptions{Alpha: 10, Statistic: rope.Deviation}) // 5, 1, 2, 0.5; 10, 0, 0, 16
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := []float64{2, 10, 2, 10, 5, 20, 1, 1, 1, 1, 1, 0.625}
+		if diff := cmp.Diff(want, got, cmpopts.EquateApprox(1e-9, 0)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+	stats.Site.Point = model.KPre
+	if _, err := rope.PreScales(small, stats, rope.PreOptions{Alpha: 10, Statistic: rope.Deviation}); err == nil {
+		t.Error("keys before the embedding were taken")
+	}
+}
+
 func TestSmoothAttentionFormula(t *testing.T) {
 	t.Parallel()
 	k := keys(model.KPost,
@@ -188,7 +216,7 @@ func TestOptionsAreChecked(t *testing.T) {
 	t.Parallel()
 	k, post := keys(model.KPre, make([]float32, 12), make([]float32, 4)), keys(model.KPost, make([]float32, 12), make([]float32, 4))
 	nan := math.NaN()
-	for _, o := range []rope.PreOptions{{}, {Alpha: -1}, {Alpha: nan}, {Alpha: math.Inf(1)}, {Alpha: 8, Exponent: 1.5}, {Alpha: 8, Exponent: -1}, {Alpha: 8, Exponent: nan}, {Alpha: 8, Statistic: 2}} {
+	for _, o := range []rope.PreOptions{{}, {Alpha: -1}, {Alpha: nan}, {Alpha: math.Inf(1)}, {Alpha: 8, Exponent: 1.5}, {Alpha: 8, Exponent: -1}, {Alpha: 8, Exponent: nan}, {Alpha: 8, Statistic: 3}} {
 		if _, err := rope.PreScales(small, k, o); !errors.Is(err, rope.ErrOption) || !errors.Is(err, recipe.ErrInvalid) {
 			t.Errorf("%+v: %v", o, err)
 		}

@@ -43,7 +43,7 @@ func (s *scaler) sites() calibrate.Options {
 	switch s.recipe.Rope.Method {
 	case recipe.NoRope:
 	case recipe.FireQRope:
-		want(model.KPre)
+		want(pairSite(s.recipe.Rope.Statistic))
 	case recipe.SmoothAttention:
 		want(model.KPost, model.QPost)
 	}
@@ -103,7 +103,7 @@ func (s *scaler) ropeScales(layer int, stats *calibrate.Stats) error {
 	switch o.Method {
 	case recipe.NoRope:
 	case recipe.FireQRope:
-		pre, err = rope.PreScales(s.layout, at(model.KPre), rope.PreOptions{Alpha: o.Alpha, Exponent: o.Exponent, Statistic: ropeStatistic(o.Statistic)})
+		pre, err = rope.PreScales(s.layout, at(pairSite(o.Statistic)), rope.PreOptions{Alpha: o.Alpha, Exponent: o.Exponent, Statistic: ropeStatistic(o.Statistic)})
 	case recipe.SmoothAttention:
 		pre, err = rope.SmoothAttentionScales(s.layout, at(model.KPost), at(model.QPost), rope.SmoothAttentionOptions{Alpha: o.Alpha})
 	}
@@ -176,11 +176,23 @@ func (s *scaler) valueScales(layer, channels int) []float64 {
 	return out
 }
 
-func ropeStatistic(s recipe.Statistic) rope.Statistic {
-	if s == recipe.RMS {
-		return rope.RMSRadius
+// pairSite is where the size of a pair of key channels is measured.
+func pairSite(s recipe.Statistic) model.Point {
+	if s == recipe.Deviation {
+		return model.KPost
 	}
-	return rope.MaxRadius
+	return model.KPre
+}
+
+func ropeStatistic(s recipe.Statistic) rope.Statistic {
+	switch s {
+	case recipe.RMS:
+		return rope.RMSRadius
+	case recipe.Deviation:
+		return rope.Deviation
+	default:
+		return rope.MaxRadius
+	}
 }
 
 func (s *scaler) channelScales(layer int, p model.Params, stats *calibrate.Stats) ([]smoothing.FeedScale, error) {

@@ -34,6 +34,7 @@ func TestRecipesPreserveTheFunction(t *testing.T) {
 	for name, text := range map[string]string{
 		"everything": `{name: x, scheme: W4A8_FP8, rotation: {residual: pca-hadamard, values: pca, down: hadamard, seed: 7},
 			rope: {method: fireq, alpha: 3, exponent: 0.5, statistic: rms, top_k: 2, beta: 2}, smoothing: {method: awq}, kv: {format: int4, smooth: true}}`,
+		"by deviation":     `{name: x, scheme: W4A16, rope: {method: fireq, alpha: 8, exponent: 1, statistic: deviation}, kv: {format: int4, smooth: true}}`,
 		"hadamard":         `{name: x, scheme: W4A16, rotation: {residual: hadamard, values: hadamard, down: hadamard}}`,
 		"smooth attention": `{name: x, scheme: W4A16, rotation: {values: pca-hadamard, seed: 2}, rope: {method: smooth-attention, alpha: 0.5}, smoothing: {method: smoothquant, alpha: 0.5, pairs: [qkv, o, gate_up, down]}}`,
 		"fireq everywhere": `{name: x, scheme: W4A8_FP8, rotation: {residual: pca}, smoothing: {method: fireq, pairs: [qkv, o, gate_up, down], v_mul: 0.9}}`,
