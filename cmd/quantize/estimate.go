@@ -15,14 +15,18 @@ type estimate struct {
 	memory  int64 // bound of run's --memory, 0 for none
 }
 
-// mapped is the executable, all of whose pages may be in memory: the collector does not count them.
-const mapped = 20 << 20
+// mapped is what is in memory of the executable: the collector does not count it.
+const mapped = 14 << 20
 
 // resident is the program itself with its code tables and small buffers.
-const resident = mapped + 8<<20
+const resident = mapped + 6<<20
 
 // reading is a tokenizer, a text of some megabytes and its tokens, of which the heap stays.
 const reading = 8 << 20
+
+// late is what a calibration allocates while the collector still marks, where other
+// programs have the processors.
+const late = 8 << 20
 
 // peakRAM is what is in memory in the worst stage. Rounding reuses its buffers;
 // the rest is garbage in the end, of which collectAt lets half of the live size
@@ -76,14 +80,14 @@ func (e *estimate) peakRAM() int64 {
 		smoothing = (streaming + 8*block) * 6 / 5
 	}
 	if e.recipe.Weights.Rounding != recipe.GPTQ {
-		return resident + reading + max(rounding+garbage(transforms), garbage(streaming), smoothing)
+		return resident + reading + late + max(rounding+garbage(transforms), garbage(streaming), smoothing)
 	}
 	k := int64(max(c.Hidden, c.Intermediate, c.Heads*c.HeadDim))
 	hessian := 8*k*k + 8*largest
 	if e.fullPrecision() {
 		hessian += 8 * k * (k + int64(c.Hidden))
 	}
-	return resident + reading + max(rounding+garbage(transforms+streaming+4*block+hessian), smoothing)
+	return resident + reading + late + max(rounding+garbage(transforms+streaming+4*block+hessian), smoothing)
 }
 
 // hidden is the part of so many copies of the hidden states of all windows that is
