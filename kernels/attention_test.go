@@ -160,6 +160,10 @@ func TestAttentionRefused(t *testing.T) {
 		"tile":        {func(a *kernels.Attention) { a.Format.QueryTile = 96 }, packer.ErrOption},
 		"mode":        {func(a *kernels.Attention) { a.Format.Mode = 9 }, packer.ErrOption},
 		"bf16 scales": {func(a *kernels.Attention) { a.Format.Granularity = kernels.PerThread }, packer.ErrOption},
+		"bf16 turned": {func(a *kernels.Attention) { a.Format.Hadamard = true }, packer.ErrOption},
+		"cache, turned": {func(a *kernels.Attention) {
+			a.Format = kernels.AttentionFormat{Mode: kernels.AttentionFP8, KV: int4, Hadamard: true}
+		}, packer.ErrOption},
 		"cache, bf16": {func(a *kernels.Attention) { a.Format.KV = int4 }, packer.ErrOption},
 		"cache, smooth": {func(a *kernels.Attention) {
 			a.Format = kernels.AttentionFormat{Mode: kernels.AttentionFP8, KV: int4, SmoothK: true}
@@ -176,6 +180,17 @@ func TestAttentionRefused(t *testing.T) {
 		c.edit(&a)
 		if err := a.Check(q, lse, q, k, k); !errors.Is(err, c.want) {
 			t.Errorf("%s: error %v, want %v", name, err, c.want)
+		}
+	}
+}
+
+// A Hadamard matrix of any other order is not Sylvester's.
+func TestHadamardWantsAPowerOfTwo(t *testing.T) {
+	t.Parallel()
+	f := kernels.AttentionFormat{Mode: kernels.AttentionInt8, Hadamard: true}
+	for channels, ok := range map[int]bool{1: true, 64: true, 128: true, 0: false, 96: false, 80: false} {
+		if err := f.Validate(channels); (err == nil) != ok || !ok && !errors.Is(err, packer.ErrOption) {
+			t.Errorf("%d channels: error %v", channels, err)
 		}
 	}
 }

@@ -48,7 +48,7 @@ func supportedAttention(a kernels.Attention) error {
 	case f.Granularity != kernels.PerThread:
 		return bad("attention on the card", "scales by "+f.Granularity.String(), "scales by thread, which are finer")
 	case f.Hadamard && f.Mode == kernels.AttentionFP8:
-		return bad("attention on the card", "a Hadamard matrix before E4M3", "none, which costs nothing there, or the CPU")
+		return bad("attention on the card", "a Hadamard matrix before E4M3", "no matrix, by which E4M3 gains nothing, or the CPU")
 	case f.SmoothQ:
 		return bad("attention on the card", "smooth Q", "smooth K, or the CPU")
 	case a.HeadDim != 64 && a.HeadDim != 128:

@@ -12,7 +12,7 @@
 #   profile      Nsight Compute over the prefill kernels: PROFILE=M,shape
 #   competitors  cuBLAS, cuBLASLt and, where PYTHONPATH has vLLM 0.26, its W4A8 kernel: TOKENS, NK
 #   attcheck     the suite of attention; CAPTURED=file of mkcaptured: on a model's operands too
-#   attspeed     attention's speed, checked against float64 first
+#   attspeed     attention's speed, checked against float64 first; QUANTIZE_HADAMARD=1: INT8 queries and keys turned
 #   attcompetitors  FlashAttention and cuDNN through PyTorch, the same shapes
 #   kvcheck      the INT4 cache: decode attention and appending, against their twins
 #   kvspeed      decode attention: microseconds and the share of the read bandwidth; a star marks the chosen division
