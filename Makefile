@@ -52,7 +52,7 @@ vllm-collect: ## judge the dumps that came back, for docs/interop.md: make vllm-
 	python3 testdata/interop/vllm/collect.py $(DIR) testdata/results/vllm.json
 	$(MAKE) readme
 
-tokenizer-parity: ## ids against Hugging Face tokenizers (needs npm and python3; DIR receives the tokenizers)
+tokenizer-parity: ## ids against Hugging Face tokenizers (needs npm, and PYTHON with tokenizers 0.23.3; DIR receives the tokenizers)
 	model/tokenizer/testdata/parity.sh $(DIR)
 
 REPORT ?= tiny
