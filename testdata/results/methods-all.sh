@@ -2,7 +2,8 @@
 # Measure the tables of docs/accuracy.md: the embedded model, and SmolLM2 where its directory is given.
 #
 # usage: methods-all.sh [SMOLLM2_DIR TEXT_FILE CALIB_FILE]
-# environment: as methods.sh; TABLES (default: all of demo w4a16 w4a8 w4a8kv4); KEEP, one folder per table in it
+# environment: as methods.sh; TABLES (default: all of demo w4a16 w4a8 w4a8kv4); KEEP, one folder per table in it;
+# QUANTIZE, a binary to use instead of building one (where there is no Go; COMMIT says then what it was built from)
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 smollm2=${1-} text=${2-} calib=${3-}
@@ -10,7 +11,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 keep=${KEEP:-$work}
 results=testdata/results
-go build -trimpath -o "$work/quantize" ./cmd/quantize
+if [ -n "${QUANTIZE-}" ]; then cp "$QUANTIZE" "$work/quantize"; else go build -trimpath -o "$work/quantize" ./cmd/quantize; fi
 
 wanted() { [[ " ${TABLES:-demo w4a16 w4a8 w4a8kv4} " == *" $1 "* ]]; }
 
