@@ -37,7 +37,7 @@ func TestLayerCosine(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	gptq, gptqReport, err := QuantizeGPTQ(w, f, GPTQOptions{Int4Options: o, MatMulT: calibrate.PlainMatMulT})
+	gptq, gptqReport, err := QuantizeGPTQ(w, f, GPTQOptions{Int4Options: o, Propagation: Propagation{MatMulT: calibrate.PlainMatMulT}})
 	if err != nil {
 		t.Fatal(err)
 	}

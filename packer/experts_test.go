@@ -182,7 +182,7 @@ func ownFit(t *testing.T, s *Sequential, expert int, w tensor.Matrix, o Int4Opti
 		d.prepare(f, calibrate.PlainMatMulT)
 		w = d.target(w)
 	}
-	q, _, err := QuantizeGPTQ(w, f, GPTQOptions{Int4Options: o, MatMulT: s.o.MatMulT})
+	q, _, err := QuantizeGPTQ(w, f, GPTQOptions{Int4Options: o, Propagation: Propagation{MatMulT: s.o.MatMulT}})
 	if err != nil {
 		t.Fatal(err)
 	}

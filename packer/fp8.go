@@ -41,10 +41,10 @@ func cosine(sse, energy, rounded float64) float64 {
 // gets the smallest normal scale. Non-finite or absurdly large weights (2^100
 // and more) are ErrInvalid.
 func QuantizeFP8(w tensor.Matrix) (*FP8Weight, *FP8Report, error) {
-	if w.Rows == 0 || w.Cols == 0 {
-		return nil, nil, &fault.Error{Err: ErrInvalid, Where: "weight", Found: fmt.Sprintf("%dx%d", w.Rows, w.Cols), Wanted: "rows and columns"}
+	out, err := newFP8(w)
+	if err != nil {
+		return nil, nil, err
 	}
-	out := &FP8Weight{N: w.Rows, K: w.Cols, Codes: make([]uint8, w.Rows*w.Cols), Scales: make([]float32, w.Rows)}
 	rows := make([]FP8Report, w.Rows)
 	bad := make([]error, w.Rows)
 	overRows(w.Rows, func(next func() (int, bool)) {
@@ -67,12 +67,24 @@ func QuantizeFP8(w tensor.Matrix) (*FP8Weight, *FP8Report, error) {
 	return out, report, nil
 }
 
-func encodeFP8(codes []uint8, row []float32, r *FP8Report) (scale float32) {
+// newFP8 returns an empty weight of w's shape.
+func newFP8(w tensor.Matrix) (*FP8Weight, error) {
+	if w.Rows == 0 || w.Cols == 0 {
+		return nil, &fault.Error{Err: ErrInvalid, Where: "weight", Found: fmt.Sprintf("%dx%d", w.Rows, w.Cols), Wanted: "rows and columns"}
+	}
+	return &FP8Weight{N: w.Rows, K: w.Cols, Codes: make([]uint8, w.Rows*w.Cols), Scales: make([]float32, w.Rows)}, nil
+}
+
+func fp8Scale(row []float32) float32 {
 	var amax float32
 	for _, x := range row {
 		amax = max(amax, float32(math.Abs(float64(x))))
 	}
-	scale = max(amax/448, 0x1p-126)
+	return max(amax/tensor.MaxE4M3, 0x1p-126)
+}
+
+func encodeFP8(codes []uint8, row []float32, r *FP8Report) (scale float32) {
+	scale = fp8Scale(row)
 	for k, x := range row {
 		codes[k] = tensor.E4M3(x / scale)
 		y := float64(tensor.E4M3Value(codes[k]) * scale)

@@ -8,10 +8,8 @@ import (
 	"quantize/tensor"
 )
 
-// GPTQOptions says how a weight is rounded with error propagation. Even is set;
-// Importance only weighs the search of the scales; the codes follow the Hessian.
-type GPTQOptions struct {
-	Int4Options
+// Propagation says how the errors of columns are carried to those that follow.
+type Propagation struct {
 	// MatMulT forms the products with the columns behind a block in FP32, several
 	// times faster; nil: FP64, in which BlockSize does not change a bit. It must
 	// be safe for concurrent use if linears are rounded concurrently.
@@ -19,9 +17,16 @@ type GPTQOptions struct {
 	BlockSize int // columns between two products; 0: 128
 }
 
+// GPTQOptions says how a weight is rounded to INT4 with error propagation. Even is
+// set; Importance only weighs the search of the scales; the codes follow the Hessian.
+type GPTQOptions struct {
+	Int4Options
+	Propagation
+}
+
 // GPTQReport says what rounding one weight cost. The figures of Int4Report are
 // those of the weight itself, w-w' after all propagation; ClippedCodes counts
-// compensated weights.
+// compensated weights. An FP8 weight has no groups and no floor.
 type GPTQReport struct {
 	Int4Report
 	Damp        float64 `json:"damp"`         // fraction of the mean diagonal that was added
@@ -53,23 +58,48 @@ func QuantizeGPTQ(w tensor.Matrix, f *Factor, o GPTQOptions) (*Int4Weight, *GPTQ
 	if err != nil {
 		return nil, nil, err
 	}
+	out := newInt4(w, o.Int4Options)
+	report, err := propagate(w, f, o.Propagation, newInt4Coding(out, o.Int4Options, importance))
+	if err != nil {
+		return nil, nil, err
+	}
+	return out, report, nil
+}
+
+// QuantizeGPTQFP8 rounds w (N, K) as [QuantizeGPTQ] does, to E4M3 under the scales of
+// [QuantizeFP8]. The scales leave no headroom: a compensated weight beyond the largest
+// of its row is clipped to it. Errors are those of QuantizeFP8, and ErrOption when f
+// is of another K.
+func QuantizeGPTQFP8(w tensor.Matrix, f *Factor, p Propagation) (*FP8Weight, *GPTQReport, error) {
+	out, err := newFP8(w)
+	if err != nil {
+		return nil, nil, err
+	}
+	report, err := propagate(w, f, p, &fp8Coding{out: out})
+	if err != nil {
+		return nil, nil, err
+	}
+	return out, report, nil
+}
+
+// propagate rounds w to what c says, one strip of rows after the other.
+func propagate(w tensor.Matrix, f *Factor, p Propagation, c coding) (*GPTQReport, error) {
 	switch {
 	case f.K != w.Cols:
-		return nil, nil, &fault.Error{Err: ErrOption, Where: "Hessian", Found: fmt.Sprintf("%d inputs", f.K), Wanted: fmt.Sprintf("%d, the input features", w.Cols)}
-	case o.BlockSize < 0:
-		return nil, nil, &fault.Error{Err: ErrOption, Where: "block size", Found: fmt.Sprint(o.BlockSize), Wanted: "a positive number of columns"}
-	case o.BlockSize == 0:
-		o.BlockSize = defaultBlock
+		return nil, &fault.Error{Err: ErrOption, Where: "Hessian", Found: fmt.Sprintf("%d inputs", f.K), Wanted: fmt.Sprintf("%d, the input features", w.Cols)}
+	case p.BlockSize < 0:
+		return nil, &fault.Error{Err: ErrOption, Where: "block size", Found: fmt.Sprint(p.BlockSize), Wanted: "a positive number of columns"}
+	case p.BlockSize == 0:
+		p.BlockSize = defaultBlock
 	}
-	out := newInt4(w, o.Int4Options)
-	s := newStrip(f, o, importance, min(w.Rows, stripRows))
+	s := newStrip(f, p, c, min(w.Rows, stripRows))
 	report := &GPTQReport{Damp: f.Damp, DeadColumns: f.DeadColumns}
 	for from := 0; from < w.Rows; from += stripRows {
 		to := min(from+stripRows, w.Rows)
-		if err := s.round(w.RowRange(from, to), from, out, report); err != nil {
-			return nil, nil, err
+		if err := s.round(w.RowRange(from, to), from, report); err != nil {
+			return nil, err
 		}
 	}
 	report.Loss, report.LossRTN = max(report.Loss, 0), max(report.LossRTN, 0)
-	return out, report, nil
+	return report, nil
 }

@@ -15,7 +15,7 @@ func BenchmarkGPTQ(b *testing.B) {
 	h := gramian(128, 256, 1)
 	w := randomMatrix(32, 128, 1, gaussian)
 	q, rep := gptq(b, w, factor(b, h, FactorOptions{ActOrder: true}), lut(128))
-	if want := outputError(w, q, GridLUT, h); !agree(rep.Loss, want, 1e-8) || rep.Loss >= rep.LossRTN {
+	if want := outputError(w, q, LUT, h); !agree(rep.Loss, want, 1e-8) || rep.Loss >= rep.LossRTN {
 		b.Fatalf("loss %g, by the formula %g, of RTN %g", rep.Loss, want, rep.LossRTN)
 	}
 	for _, c := range []struct{ k, n int }{{1536, 576}, {4864, 896}} {

@@ -43,9 +43,9 @@ func lut(group int) GPTQOptions {
 }
 
 // outputError is tr((W-W')H(W-W')ᵀ), in the words of the formula.
-func outputError(w tensor.Matrix, q *Int4Weight, g Grid, h []float64) float64 {
+func outputError(w tensor.Matrix, q Weight, a Arithmetic, h []float64) float64 {
 	got := tensor.NewMatrix(w.Rows, w.Cols)
-	q.Decode(got, g.Arithmetic())
+	q.Decode(got, a)
 	e := make([]float64, w.Cols)
 	var sum float64
 	for n := range w.Rows {
@@ -92,10 +92,10 @@ func TestGPTQWithoutCorrelationsIsRTN(t *testing.T) {
 	}
 }
 
-// obq rounds under the scales of like by eliminating one input after the other
-// from the explicit inverse of the damped Hessian (Optimal Brain Quantization,
-// arXiv 2208.11580, eq. 2 and 3, in the order of GPTQ).
-func obq(w tensor.Matrix, h []float64, order []int, damp float64, like *Int4Weight, g Grid) [][]int8 {
+// obq rounds by eliminating one input after the other from the explicit inverse of
+// the damped Hessian (Optimal Brain Quantization, arXiv 2208.11580, eq. 2 and 3, in
+// the order of GPTQ). nearest gives the code for v in column c of row n, and its product.
+func obq(w tensor.Matrix, h []float64, order []int, damp float64, nearest func(n, c int, v float64) (int8, float64)) [][]int8 {
 	k := w.Cols
 	damped := slices.Clone(h)
 	var mean float64
@@ -105,8 +105,6 @@ func obq(w tensor.Matrix, h []float64, order []int, damp float64, like *Int4Weig
 	for i := range k {
 		damped[i*k+i] += damp * mean
 	}
-	chans, s8 := like.Split()
-	groups := k / like.GroupSize
 	codes := make([][]int8, w.Rows)
 	for n := range codes {
 		inverse := inverted(damped, k)
@@ -116,15 +114,9 @@ func obq(w tensor.Matrix, h []float64, order []int, damp float64, like *Int4Weig
 			row[i] = float64(x)
 		}
 		for _, c := range order {
-			at := n*groups + c/like.GroupSize
-			products := Products(g.Arithmetic(), like.Scales[at], s8[at], chans[n])
-			best := math.Inf(1)
-			for q := g.lowest(); q <= 7; q++ {
-				if d := math.Abs(row[c] - float64(products[q+8])); d < best {
-					best, codes[n][c] = d, int8(q)
-				}
-			}
-			e := (row[c] - float64(products[codes[n][c]+8])) / inverse[c*k+c]
+			code, product := nearest(n, c, row[c])
+			codes[n][c] = code
+			e := (row[c] - product) / inverse[c*k+c]
 			for j := range row {
 				row[j] -= e * inverse[c*k+j]
 			}
@@ -141,6 +133,22 @@ func obq(w tensor.Matrix, h []float64, order []int, damp float64, like *Int4Weig
 		}
 	}
 	return codes
+}
+
+// nearestInt4 searches the products under the scales of q.
+func nearestInt4(q *Int4Weight, g Grid) func(n, c int, v float64) (int8, float64) {
+	chans, s8 := q.Split()
+	return func(n, c int, v float64) (code int8, product float64) {
+		at := n*(q.K/q.GroupSize) + c/q.GroupSize
+		products := Products(g.Arithmetic(), q.Scales[at], s8[at], chans[n])
+		best := math.Inf(1)
+		for i := g.lowest(); i <= 7; i++ {
+			if p := float64(products[i+8]); math.Abs(v-p) < best {
+				best, code, product = math.Abs(v-p), int8(i), p
+			}
+		}
+		return code, product
+	}
 }
 
 // inverted is Gauss-Jordan elimination of a positive definite matrix.
@@ -188,7 +196,7 @@ func TestGPTQIsOBQ(t *testing.T) {
 					if order == slices.IsSorted(f.order) {
 						t.Fatalf("act-order %v: the order is %v", order, f.order)
 					}
-					if d := cmp.Diff(obq(w, h, f.order, 0.01, q, g), codesOf(q)); d != "" {
+					if d := cmp.Diff(obq(w, h, f.order, 0.01, nearestInt4(q, g)), codesOf(q)); d != "" {
 						t.Errorf("K = %d, %v, act-order %v, search %v: %s", k, g, order, search, d)
 					}
 					rtn, _, err := QuantizeInt4(w, even(o.Int4Options))
@@ -255,10 +263,10 @@ func TestGPTQLoss(t *testing.T) {
 			t.Fatal(err)
 		}
 		// The sums have K² terms and cancel; H is known to be conditioned well.
-		if want := outputError(w, q, o.Grid, h); !agree(r.Loss, want, 1e-8) {
+		if want := outputError(w, q, o.Grid.Arithmetic(), h); !agree(r.Loss, want, 1e-8) {
 			t.Fatalf("loss %g, by the formula %g", r.Loss, want)
 		}
-		if want := outputError(w, rtn, o.Grid, h); !agree(r.LossRTN, want, 1e-8) {
+		if want := outputError(w, rtn, o.Grid.Arithmetic(), h); !agree(r.LossRTN, want, 1e-8) {
 			t.Fatalf("loss of RTN %g, by the formula %g", r.LossRTN, want)
 		}
 		if r.Loss >= r.LossRTN {
@@ -313,7 +321,7 @@ func TestGPTQWithAnFP32Product(t *testing.T) {
 	if !agree(r.Loss, wantReport.Loss, 0.01) || !agree(r.LossRTN, wantReport.LossRTN, 1e-4) {
 		t.Errorf("losses %g and %g, in FP64 %g and %g", r.Loss, r.LossRTN, wantReport.Loss, wantReport.LossRTN)
 	}
-	if direct := outputError(w, got, GridLUT, h); !agree(r.Loss, direct, 1e-4) {
+	if direct := outputError(w, got, LUT, h); !agree(r.Loss, direct, 1e-4) {
 		t.Errorf("loss %g, by the formula %g", r.Loss, direct)
 	}
 }
@@ -387,7 +395,7 @@ func TestGPTQDeadColumns(t *testing.T) {
 				}
 			}
 		}
-		if want := outputError(w, q, GridLUT, h); !agree(r.Loss, want, 1e-8) || r.Loss >= r.LossRTN {
+		if want := outputError(w, q, LUT, h); !agree(r.Loss, want, 1e-8) || r.Loss >= r.LossRTN {
 			t.Errorf("loss %g, by the formula %g, of RTN %g", r.Loss, want, r.LossRTN)
 		}
 		if want := distance(w, q, LUT, nil); !agree(r.SSE, want, 1e-9) {
@@ -462,10 +470,10 @@ func TestGPTQRefuses(t *testing.T) {
 		"other K":     {randomMatrix(2, 32, 1, gaussian), lut(32), ErrOption},
 		"no grid":     {good, GPTQOptions{Int4Options: Int4Options{GroupSize: 32}}, ErrOption},
 		"group of 48": {good, lut(48), ErrOption},
-		"block of -1": {good, GPTQOptions{Int4Options: lut(32).Int4Options, BlockSize: -1}, ErrOption},
+		"block of -1": {good, GPTQOptions{Int4Options: lut(32).Int4Options, Propagation: Propagation{BlockSize: -1}}, ErrOption},
 		"overflow of the product": {good, GPTQOptions{
-			Int4Options: lut(32).Int4Options, BlockSize: 32,
-			MatMulT: func(dst, _, _ tensor.Matrix) { dst.Data[0] = float32(math.NaN()) },
+			Int4Options: lut(32).Int4Options,
+			Propagation: Propagation{BlockSize: 32, MatMulT: func(dst, _, _ tensor.Matrix) { dst.Data[0] = float32(math.NaN()) }},
 		}, ErrInvalid},
 	} {
 		if _, _, err := QuantizeGPTQ(c.w, f, c.o); !errors.Is(err, c.want) {

@@ -24,10 +24,10 @@ type outputs struct {
 	folded  []float32         // (rows, block): w U
 }
 
-func newOutputs(f *Factor, o GPTQOptions, rows int) outputs {
-	block := min(o.BlockSize, f.K)
+func newOutputs(f *Factor, p Propagation, rows int) outputs {
+	block := min(p.BlockSize, f.K)
 	return outputs{
-		f: f, product: o.MatMulT, whole: tensor.NewMatrix(rows, f.K),
+		f: f, product: p.MatMulT, whole: tensor.NewMatrix(rows, f.K),
 		columns: make([]float32, block*f.K), folded: make([]float32, rows*block),
 	}
 }

@@ -17,13 +17,13 @@ type residuals struct {
 	product      []float32 // (rows, block)
 }
 
-func newResiduals(rows, k int, o GPTQOptions) residuals {
-	block := min(o.BlockSize, k)
-	if o.MatMulT == nil {
+func newResiduals(rows, k int, p Propagation) residuals {
+	block := min(p.BlockSize, k)
+	if p.MatMulT == nil {
 		return residuals{full: block64{make([]float64, rows*k), k}, columns: make([]float64, block*k)}
 	}
 	return residuals{
-		fast: o.MatMulT, short: tensor.NewMatrix(rows, k),
+		fast: p.MatMulT, short: tensor.NewMatrix(rows, k),
 		shortColumns: make([]float32, block*k), product: make([]float32, rows*block),
 	}
 }

@@ -15,16 +15,14 @@ const stripRows = 256
 // strip rounds some rows of a weight. It keeps two sets of them, stacked: the
 // rows that are rounded, and the same rows rounded to nearest, for the report.
 type strip struct {
-	f       *Factor
-	o       GPTQOptions
-	weights []float32 // importance of the inputs, or nil
+	f      *Factor
+	p      Propagation
+	coding coding
 
 	w      tensor.Matrix // the rows
-	groups int
-	coders []groupCoder // (rows, groups)
-	codes  []int8       // (rows, K)
-	errors residuals    // (2·rows, K), in the factor's order
-	sums   block64      // (2·rows, block): Σ_j (w_j-w'_j) U_ji
+	codes  []uint8       // (rows, K)
+	errors residuals     // (2·rows, K), in the factor's order
+	sums   block64       // (2·rows, block): Σ_j (w_j-w'_j) U_ji
 	rows   []gptqRow
 
 	outputs outputs
@@ -36,33 +34,33 @@ type gptqRow struct {
 	err         error
 }
 
-func newStrip(f *Factor, o GPTQOptions, importance []float32, rows int) *strip {
-	s := &strip{f: f, o: o, weights: importance, groups: f.K / o.GroupSize}
-	s.coders = make([]groupCoder, rows*s.groups)
-	s.codes = make([]int8, rows*f.K)
-	s.errors = newResiduals(2*rows, f.K, o)
-	s.sums = block64{make([]float64, 2*rows*o.BlockSize), o.BlockSize}
-	s.rows = make([]gptqRow, rows)
-	s.outputs = newOutputs(f, o, rows)
-	return s
+func newStrip(f *Factor, p Propagation, c coding, rows int) *strip {
+	return &strip{
+		f: f, p: p, coding: c,
+		codes:   make([]uint8, rows*f.K),
+		errors:  newResiduals(2*rows, f.K, p),
+		sums:    block64{make([]float64, 2*rows*p.BlockSize), p.BlockSize},
+		rows:    make([]gptqRow, rows),
+		outputs: newOutputs(f, p, rows),
+	}
 }
 
-// round rounds w, rows first and on of out, and adds to report.
-func (s *strip) round(w tensor.Matrix, first int, out *Int4Weight, report *GPTQReport) error {
+// round rounds w, rows first and on of the weight, and adds to report.
+func (s *strip) round(w tensor.Matrix, first int, report *GPTQReport) error {
 	s.w = w
 	clear(s.rows)
+	s.coding.begin(first, w.Rows)
 	overRows(w.Rows, func(next func() (int, bool)) {
-		scales := &searcher{grid: s.o.Grid, group: s.o.GroupSize, weight: s.weights, plain: !s.o.Search, even: s.o.Even}
-		best := rowScales{tables: make([]uint8, s.groups)}
+		scale := s.coding.scaler()
 		for n, ok := next(); ok; n, ok = next() {
-			s.prepare(n, first+n, scales, &best, out.Scales[(first+n)*s.groups:][:s.groups])
+			s.prepare(n, first+n, scale)
 		}
 	})
 	if err := s.failed(); err != nil {
 		return err
 	}
-	for from := 0; from < s.f.K; from += s.o.BlockSize {
-		to := min(from+s.o.BlockSize, s.f.K)
+	for from := 0; from < s.f.K; from += s.p.BlockSize {
+		to := min(from+s.p.BlockSize, s.f.K)
 		s.errors.before(s.sums, s.f, 2*w.Rows, from, to)
 		overRows(w.Rows, func(next func() (int, bool)) {
 			for n, ok := next(); ok; n, ok = next() {
@@ -74,10 +72,9 @@ func (s *strip) round(w tensor.Matrix, first int, out *Int4Weight, report *GPTQR
 	if err := s.failed(); err != nil {
 		return err
 	}
-	words := s.f.K / 8
 	for n := range w.Rows {
 		r := &s.rows[n]
-		tensor.PackInt4(out.Codes[(first+n)*words:][:words], s.codes[n*s.f.K:][:s.f.K])
+		s.coding.store(n, s.codes[n*s.f.K:][:s.f.K])
 		report.Add(&r.report.Int4Report)
 		report.Loss += r.report.Loss - s.f.ridge*r.square
 		report.LossRTN += r.report.LossRTN - s.f.ridge*r.rtn
@@ -98,27 +95,21 @@ func (s *strip) failed() error {
 
 // prepare chooses the scales of row n, called name in errors, and rounds it to
 // nearest.
-func (s *strip) prepare(n, name int, scales *searcher, best *rowScales, stored []uint16) {
+func (s *strip) prepare(n, name int, scale scaler) {
 	r, row := &s.rows[n], s.w.Row(n)
 	if r.err = checkRow(row, name); r.err != nil {
 		return
 	}
-	scales.run(row, best)
-	r.report.Int4Report = best.report(row, s.o.GroupSize)
+	r.report.Int4Report = scale(n, row)
 	s.outputs.set(n, row)
-	coders := s.coders[n*s.groups:][:s.groups]
-	for g, t := range best.tables {
-		coders[g] = newGroupCoder(s.o.Grid, t, best.ch)
-		stored[g] = coders[g].stored
-	}
 	for i, c := range s.f.order {
 		if s.f.dead[i] {
 			s.errors.set(s.w.Rows+n, i, 0)
 			continue
 		}
 		x := row[c]
-		coder := &coders[c/s.o.GroupSize]
-		e := float64(x) - coder.value(coder.code(x))
+		_, p := s.coding.nearest(n, c, x)
+		e := float64(x) - p
 		s.errors.set(s.w.Rows+n, i, e)
 		r.rtn += float64(e * e)
 	}
@@ -133,7 +124,7 @@ func (s *strip) block(n, from, to int) {
 		return
 	}
 	sums, nearest := s.sums.row(n, 0, to-from), s.sums.row(s.w.Rows+n, 0, to-from)
-	coders, codes := s.coders[n*s.groups:][:s.groups], s.codes[n*s.f.K:][:s.f.K]
+	codes := s.codes[n*s.f.K:][:s.f.K]
 	for i := from; i < to; i++ {
 		c := s.f.order[i]
 		x := float64(row[c])
@@ -151,11 +142,9 @@ func (s *strip) block(n, from, to int) {
 			}
 			return
 		}
-		coder := &coders[c/s.o.GroupSize]
-		q := coder.code(float32(v))
+		q, p := s.coding.nearest(n, c, float32(v))
 		codes[c] = q
-		p := coder.value(q)
-		if coder.clips(v, p) {
+		if s.coding.clips(n, c, v, p) {
 			r.report.ClippedCodes++
 		}
 		e, other := x-p, s.errors.get(s.w.Rows+n, i)

@@ -31,6 +31,7 @@ type SequentialOptions struct {
 	// are run again, without being rounded.
 	Journal *checkpoint.Journal
 
+	Scheme     Scheme    // FP8: to E4M3; else to INT4 as Quantize is told
 	Windows    [][]int32 // calibration tokens
 	Damp       float64   // as of FactorOptions
 	ActOrder   bool      // as of FactorOptions
@@ -146,11 +147,7 @@ func (s *Sequential) Quantize(ctx context.Context, module string, w tensor.Matri
 // round fits w to what the point was seen to be fed, or rounds it to nearest.
 func (s *Sequential) round(w tensor.Matrix, o Int4Options) (Weight, Layer, error) {
 	if s.factor == nil {
-		q, report, err := QuantizeInt4(w, o)
-		if err != nil {
-			return nil, Layer{}, err
-		}
-		return q, report.Layer(), nil
+		return s.nearest(w, o)
 	}
 	target := w
 	if s.drift != nil {
@@ -159,7 +156,30 @@ func (s *Sequential) round(w tensor.Matrix, o Int4Options) (Weight, Layer, error
 	if s.o.Importance {
 		o.Importance = s.energy
 	}
-	q, report, err := QuantizeGPTQ(target, s.factor, GPTQOptions{Int4Options: o, MatMulT: s.o.MatMulT})
+	p := Propagation{MatMulT: s.o.MatMulT}
+	var q Weight
+	var report *GPTQReport
+	var err error
+	if s.o.Scheme == FP8 {
+		q, report, err = QuantizeGPTQFP8(target, s.factor, p)
+	} else {
+		q, report, err = QuantizeGPTQ(target, s.factor, GPTQOptions{Int4Options: o, Propagation: p})
+	}
+	if err != nil {
+		return nil, Layer{}, err
+	}
+	return q, report.Layer(), nil
+}
+
+func (s *Sequential) nearest(w tensor.Matrix, o Int4Options) (Weight, Layer, error) {
+	if s.o.Scheme == FP8 {
+		q, report, err := QuantizeFP8(w)
+		if err != nil {
+			return nil, Layer{}, err
+		}
+		return q, report.Layer(), nil
+	}
+	q, report, err := QuantizeInt4(w, o)
 	if err != nil {
 		return nil, Layer{}, err
 	}

@@ -86,11 +86,13 @@ var defaultCalibration = Calibration{Samples: 128, Window: 512}
 func (r *Recipe) WithScheme(s Scheme) *Recipe {
 	out, def := *r, Default(s)
 	out.Scheme = s
+	if s.Int4() != r.Scheme.Int4() {
+		out.Weights = def.Weights
+		w := r.Weights
+		out.Weights.Rounding, out.Weights.Damp, out.Weights.ActOrder, out.Weights.Target = w.Rounding, w.Damp, w.ActOrder, w.Target
+	}
 	if !s.Int4() {
-		out.Weights = def.Weights
 		out.Smoothing.Clip = false
-	} else if !r.Scheme.Int4() {
-		out.Weights = def.Weights
 	}
 	switch {
 	case s != W4A8FP8:

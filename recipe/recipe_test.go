@@ -91,7 +91,7 @@ func TestDecodeRefuses(t *testing.T) {
 		{"no damping", head + "weights: {rounding: gptq, damp: 0}\n", "r.yaml:3 (weights.damp)", "0.01"},
 		{"damping that is no number", head + "weights: {rounding: gptq, damp: .nan}\n", "r.yaml:3 (weights.damp)", "more than 0"},
 		{"target without GPTQ", head + "weights: {target: full-precision}\n", "r.yaml:3 (weights.target)", "rounding: gptq"},
-		{"GPTQ of FP8", "name: x\nscheme: FP8_DYNAMIC\nweights: {rounding: gptq}\n", "r.yaml:3 (weights.rounding)", "INT4"},
+		{"scale search of FP8", "name: x\nscheme: FP8_DYNAMIC\nweights: {rounding: gptq, search: true}\n", "r.yaml:3 (weights.search)", "one scale for each output channel"},
 		{"unknown rotation", head + "rotation: {residual: spin}\n", "r.yaml:3 (rotation)", "random-hadamard"},
 		{"slow rotation at run time", head + "rotation: {down: pca}\n", "r.yaml:3 (rotation.down)", "hadamard"},
 		{"seed of nothing", head + "rotation: {residual: hadamard, seed: 3}\n", "r.yaml:3 (rotation.seed)", "random"},
@@ -217,6 +217,9 @@ func TestWithSchemeAndKV(t *testing.T) {
 			if r.Hash() != same.Hash() {
 				t.Fatalf("%s was changed", name)
 			}
+		}
+		if got, want := r.WithScheme(FP8Dynamic).WithScheme(r.Scheme).Weights, r.Weights; got.Rounding != want.Rounding || got.Damp != want.Damp || got.ActOrder != want.ActOrder || got.Target != want.Target {
+			t.Errorf("%s: through FP8 its rounding becomes %+v", name, got)
 		}
 		if r.WithScheme(r.Scheme).Hash() != r.Hash() || r.WithKV(r.KV).Hash() != r.Hash() {
 			t.Errorf("%s changes under its own scheme or cache", name)

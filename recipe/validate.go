@@ -64,7 +64,7 @@ func (r *Recipe) Validate() error {
 	if w.Importance == Activations && !w.Search {
 		bad("weights.importance", "activations with search: false", "search: true", "importance weighs the errors of the scale search")
 	}
-	w.validateGPTQ(r.Scheme, bad)
+	w.validateGPTQ(bad)
 	r.Rope.validate(r.KV.Format, bad)
 	r.Smoothing.validate(w, bad)
 	r.KV.validate(bad)

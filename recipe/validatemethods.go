@@ -11,7 +11,7 @@ type report func(field, found, wanted, hint string)
 // defaultDamp is GPTQ's (methods.md 4.3).
 const defaultDamp = 0.01
 
-func (w Weights) validateGPTQ(s Scheme, bad report) {
+func (w Weights) validateGPTQ(bad report) {
 	if w.Rounding != GPTQ {
 		const hint = "only rounding: gptq reads it; remove the line"
 		if w.Damp != 0 {
@@ -24,9 +24,6 @@ func (w Weights) validateGPTQ(s Scheme, bad report) {
 			bad("weights.target", w.Target.String(), "rounding: gptq", hint)
 		}
 		return
-	}
-	if !s.Int4() {
-		bad("weights.rounding", "gptq", "rtn under scheme "+s.String(), "GPTQ rounds to the INT4 grids")
 	}
 	if !(w.Damp > 0 && w.Damp <= 1) {
 		bad("weights.damp", fmt.Sprint(w.Damp), "more than 0, at most 1", "0.01 is usual")

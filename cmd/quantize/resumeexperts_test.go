@@ -21,6 +21,7 @@ ignore: [lm_head]
 // the rounding of GPTQ, the pass of smoothing, and the pass of importance.
 var expertRecipes = map[string]string{
 	"gptq":     "name: gptq\nscheme: W4A8_FP8\nweights: {rounding: gptq, target: full-precision, importance: activations}" + fewTokens,
+	"gptq8":    "name: gptq8\nscheme: FP8_DYNAMIC\nweights: {rounding: gptq, target: full-precision}" + fewTokens,
 	"smoothed": "name: smoothed\nscheme: W4A8_FP8\nsmoothing: {method: awq}\nweights: {rounding: rtn}" + fewTokens,
 	"weighted": "name: weighted\nscheme: W4A8_FP8\nweights: {rounding: rtn, importance: activations}" + fewTokens,
 }

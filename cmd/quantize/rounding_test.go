@@ -31,6 +31,7 @@ func TestRoundingOfWhatIsRounded(t *testing.T) {
 		{recipe: `{name: x, scheme: W4A8_FP8, weights: {importance: activations}}`, inputs: true},
 		{recipe: `{name: x, scheme: W4A16, weights: {importance: activations}, kv: {format: int4, smooth: true}}`, cached: true},
 		{recipe: `{name: x, scheme: W4A8_FP8, weights: {rounding: gptq}, rope: {method: fireq, alpha: 4, exponent: 1, top_k: 2, beta: 4}, kv: {format: int4}}`, inputs: true, cached: true, unscaled: true},
+		{recipe: `{name: x, scheme: FP8_DYNAMIC, weights: {rounding: gptq}}`, inputs: true},
 		{recipe: `{name: x, scheme: FP8_DYNAMIC, rope: {method: fireq, alpha: 4, exponent: 1}, kv: {format: fp8}}`, inputs: true, cached: true},
 	} {
 		r, err := recipe.Decode("x", []byte(c.recipe))

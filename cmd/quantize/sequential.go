@@ -21,7 +21,7 @@ func (l *loaded) sequential(r *recipe.Recipe, windows [][]int32, transforms []mo
 	var backend kernels.Backend = l.compute
 	return packer.NewSequential(packer.SequentialOptions{
 		Weights: weights, Compute: l.compute, Runtime: target, MatMulT: l.compute.MatMulT, Windows: windows,
-		Buffer: l.buffer, Journal: l.journal,
+		Scheme: decision.Scheme, Buffer: l.buffer, Journal: l.journal,
 		Linear: func(w packer.Weight, bias []float32) (model.Linear, error) {
 			return backend.QuantLinear(w, arithmetic, bias)
 		},

@@ -36,7 +36,7 @@ smollm2() {
 # Its 576 input features make groups of 64, for which built-in recipes give W4A16.
 if wanted w4a16; then
   smollm2 w4a16 "W4A16 as built-in recipes give it, and FP8" \
-    rtn:rtn awq:awq fireq:fireq:--kv,none gptq:gptq best:best fp8:fp8
+    rtn:rtn awq:awq fireq:fireq:--kv,none gptq:gptq best:best fp8:fp8 fp8-gptq:gptq:--scheme,FP8_DYNAMIC
 fi
 # With groups of 64 by hand config.json says W4A8, which transformers and this program compute and vLLM does not.
 for recipe in rtn awq fireq sage gptq best; do
