@@ -19,9 +19,10 @@ type comparison struct {
 
 type method struct {
 	Name, Recipe, Flags string
-	CPUSeconds          float64 `json:"cpu_seconds"` // of all cores together; 0: not measured
-	PeakRSS             float64 `json:"peak_rss_bytes"`
-	BytesOut            float64 `json:"bytes_out"`
+	CPUSeconds          float64                                `json:"cpu_seconds"` // of all cores together; 0: not measured
+	PeakRSS             float64                                `json:"peak_rss_bytes"`
+	BytesOut            float64                                `json:"bytes_out"`
+	Measured            struct{ Date, Commit, Machine string } // of a row that was measured apart
 	Readings            []struct {
 		Arithmetic string
 		LnRatio    float64 `json:"ln_ppl_ratio"`
@@ -94,6 +95,16 @@ func (c *comparison) table(w *bytes.Buffer) {
 		}
 	}
 	w.WriteString("\n")
+	apart := false
+	for _, m := range c.Methods {
+		if m.Measured.Commit != "" {
+			fmt.Fprintf(w, "Row %s: %s, %s, commit %s.<br>\n", m.Name, m.Measured.Machine, m.Measured.Date, m.Measured.Commit)
+			apart = true
+		}
+	}
+	if apart {
+		w.WriteString("\n")
+	}
 }
 
 func seconds(s float64) string {
