@@ -47,6 +47,6 @@ if wanted w4a8; then
     "rtn:$work/rtn.yaml" "awq:$work/awq.yaml" "fireq:$work/fireq.yaml:--kv,none" "gptq:$work/gptq.yaml" "best:$work/best.yaml"
 fi
 if wanted w4a8kv4; then
-  ARITHMETIC=lut smollm2 w4a8kv4 "the same with keys and values in INT4" \
+  ARITHMETIC=lut smollm2 w4a8kv4 "W4A8 with group_size 64 by hand, keys and values in INT4" \
     "rtn:$work/rtn.yaml:--kv,int4" "sage:$work/sage.yaml" "fireq:$work/fireq.yaml" "gptq:$work/gptq.yaml:--kv,int4" "best:$work/best.yaml:--kv,int4"
 fi
