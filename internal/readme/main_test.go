@@ -66,3 +66,19 @@ func TestMethodLines(t *testing.T) {
 		t.Errorf("%s, want the end %s", lines, want)
 	}
 }
+
+// A row that was measured apart says so below its table, and no other does.
+func TestMethodsMeasuredApart(t *testing.T) {
+	dir := t.TempDir()
+	const file = `{"model":"m","machine":"one","commit":"c1","methods":[{"name":"a","readings":[{}]},{"name":"b","readings":[{}],"measured":{"machine":"two","date":"d","commit":"c2"}}]}`
+	if err := os.WriteFile(filepath.Join(dir, "methods-m.json"), []byte(file), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	table, err := methods(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := "\n\nRow b: two, d, commit c2.<br>\n\n"; !strings.HasSuffix(string(table), want) || strings.Contains(string(table), "Row a") {
+		t.Errorf("%s, want the end %q", table, want)
+	}
+}
