@@ -2,7 +2,7 @@
 // The backends are its sub-packages:
 //
 //	ref         plain Go, reads like the formula; what every other is held to
-//	cpu         packed FP32 GEMM and attention in AVX-512 / AVX2, both cores
+//	cpu         packed FP32 GEMM and attention in AMX / AVX-512 / AVX2, both cores
 //	kerneltest  one list of shapes and data that all backends run
 //
 // In: stored weights (package packer) and FP32 activations (M, K). Out: FP32

@@ -61,8 +61,8 @@ func (c *Compute) Attention(dst, lse, q, k, v tensor.Matrix, a kernels.Attention
 type quantizedAttention struct {
 	kern  *kernel
 	a     kernels.Attention
-	round func(dst, x *float32, n int, a float32) // nil: plain Go
-	heads []quantizedHead                         // (Batch, KVHeads)
+	round func(dst, x *float32, n int, a, by float32) // nil: plain Go
+	heads []quantizedHead                             // (Batch, KVHeads)
 
 	memory []float32 // of the heads
 	sums   []float64 // of their means

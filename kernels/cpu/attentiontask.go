@@ -165,7 +165,7 @@ func (s *quantizedAttention) hide(row []float32, low, b, h, i, key int) (seen bo
 func (s *quantizedAttention) roundProbabilities(p []float32) {
 	const scale float32 = 1.0 / tensor.MaxE4M3
 	if s.round != nil {
-		s.round(&p[0], &p[0], len(p), scale)
+		s.round(&p[0], &p[0], len(p), scale, scale)
 		return
 	}
 	for j, x := range p {

@@ -16,7 +16,8 @@ import (
 // benchShapes are (M, K, N): a cube and the MLPs of Qwen2.5-0.5B and SmolLM2-135M.
 var benchShapes = [][3]int{{1024, 1024, 1024}, {2048, 896, 4864}, {2048, 4864, 896}, {2048, 576, 1536}, {2048, 1536, 576}}
 
-// BenchmarkLinear times y = x·Wᵀ beside gonum. bench/run.sh puts OpenBLAS beside it.
+// BenchmarkLinear times y = x·Wᵀ, with FP32 weights and with BF16 ones, beside
+// gonum. bench/run.sh puts OpenBLAS beside it.
 func BenchmarkLinear(b *testing.B) {
 	for _, s := range benchShapes {
 		m, k, n := s[0], s[1], s[2]
@@ -24,25 +25,33 @@ func BenchmarkLinear(b *testing.B) {
 		x, w := newGuarded(m, k, 0).filledWith(r, 1), newGuarded(n, k, 0).filledWith(r, 1)
 		dst, other := tensor.NewMatrix(m, n), tensor.NewMatrix(m, n)
 		linear := New().Linear(w.Matrix, nil)
+		short := tensor.NewMatrix(n, k)
+		for i := range n {
+			for p, v := range w.Row(i) {
+				short.Row(i)[p] = tensor.BF16Value(tensor.BF16Bits(v))
+			}
+		}
+		stored := New().Linear(short, nil)
 		general := func(m tensor.Matrix) blas32.General {
 			return blas32.General{Rows: m.Rows, Cols: m.Cols, Stride: m.Stride, Data: m.Data}
 		}
 		ours := func() { linear.Forward(dst, x.Matrix) }
+		bf16 := func() { stored.Forward(dst, x.Matrix) }
 		gonum := func() {
 			blas32.Gemm(blas.NoTrans, blas.Trans, 1, general(x.Matrix), general(w.Matrix), 0, general(other))
 		}
 		for _, c := range []struct {
-			name string
-			do   func()
-			out  tensor.Matrix
-		}{{"ours", ours, dst}, {"gonum", gonum, other}} {
+			name   string
+			do     func()
+			out, w tensor.Matrix
+		}{{"ours", ours, dst, w.Matrix}, {"bf16", bf16, dst, short}, {"gonum", gonum, other, w.Matrix}} {
 			b.Run(fmt.Sprintf("%dx%dx%d/%s", m, k, n, c.name), func(b *testing.B) {
 				c.do()
 				for i := 0; i < m; i += 61 {
 					for j := 0; j < n; j += 37 {
 						sum, mass := 0.0, 0.0
 						for p, v := range x.Row(i) {
-							term := float64(v) * float64(w.Row(j)[p])
+							term := float64(v) * float64(c.w.Row(j)[p])
 							sum, mass = sum+term, mass+max(term, -term)
 						}
 						if d := float64(c.out.Row(i)[j]) - sum; !(max(d, -d) <= float64(k)*u*mass) {

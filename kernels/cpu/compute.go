@@ -56,6 +56,9 @@ func (c *Compute) PackLinear(n, k int, row func(i int, dst []float32), bias []fl
 	if bias != nil && len(bias) != n {
 		panic("cpu: length of bias is not N")
 	}
+	if c.kern.parts != nil {
+		return c.partLinear(n, k, row, bias)
+	}
 	w := newPacked(c.kern, n, k)
 	c.pack(w, row)
 	copy(w.bias, bias)
@@ -81,9 +84,7 @@ func (c *Compute) pack(w *packed, row func(i int, dst []float32)) {
 // MatMulT computes dst (M, N) = a (M, K) · b (N, K)ᵀ, packing b first. dst must
 // not overlap a or b.
 func (c *Compute) MatMulT(dst, a, b tensor.Matrix) {
-	w := newPacked(c.kern, b.Rows, b.Cols)
-	c.pack(w, func(i int, dst []float32) { copy(dst, b.Row(i)) })
-	(&linear{w: w, workers: c.workers}).Forward(dst, a)
+	c.PackLinear(b.Rows, b.Cols, func(i int, dst []float32) { copy(dst, b.Row(i)) }, nil).Forward(dst, a)
 }
 
 // linear is a packed weight with its bias.
@@ -97,13 +98,17 @@ func (l *linear) Shape() (n, k int) { return l.w.n, l.w.k }
 
 // Forward writes x (M, K) · Wᵀ + bias into dst (M, N).
 func (l *linear) Forward(dst, x tensor.Matrix) {
+	checkShapes(dst, x, l.w.n, l.w.k)
+	multiply(l.workers, dst, x, l.w)
+}
+
+func checkShapes(dst, x tensor.Matrix, n, k int) {
 	switch {
-	case x.Cols != l.w.k:
+	case x.Cols != k:
 		panic("cpu: columns of x are not K")
-	case dst.Cols != l.w.n:
+	case dst.Cols != n:
 		panic("cpu: columns of dst are not N")
 	case dst.Rows != x.Rows:
 		panic("cpu: rows of dst and x differ")
 	}
-	multiply(l.workers, dst, x, l.w)
 }

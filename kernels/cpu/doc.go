@@ -1,7 +1,7 @@
 // Package cpu is the fast arithmetic of a forward pass on processors: FP32
 // products with packed weights, causal attention, attention in INT8, INT4 and FP8
-// and the elementwise steps between them, in assembly for AVX2 and AVX-512 and in
-// plain Go elsewhere.
+// and the elementwise steps between them, in assembly for AVX2, AVX-512 and AMX and
+// in plain Go elsewhere.
 //
 // In: FP32 matrices and, for linears, weights row by row. Out: FP32 matrices.
 //
@@ -23,6 +23,22 @@
 //	rows of a block of k        second-level cache, reused by every panel
 //	next panel                  prefetched a few lines a tile
 //
+// # Products on AMX
+//
+// AMX multiplies tiles of BF16 and sums in FP32, at some twenty times the rate of
+// FP32 vectors. A BF16 has 8 bits and an FP32 24, so each number is cut into three
+// BF16 parts whose sum it is (parts.go, partsproduct.go; the cut into parts is that
+// of Henry, Tang and Heinecke, "Leveraging the bfloat16 Artificial Intelligence
+// Datatype For Higher-Precision Computations", ARITH 2019):
+//
+//	x = x1 + x2 + x3    w = w1 + w2 + w3
+//	x·w = x3·w1 + x2·w2 + x1·w3 + x1·w2 + x2·w1 + x1·w1    the rest is below 2^-24 of it
+//
+// A part that is 0 everywhere is neither stored nor multiplied: a BF16 weight costs
+// three products, and one with activations rounded to FP8. Rows of x and of w are
+// scaled by powers of two, taken back in the result, so that FP32's range is kept
+// although AMX knows no subnormal numbers.
+//
 // # Attention
 //
 // Attend (attend.go, attendtile.go) is tiled with a running maximum and sum;
@@ -39,14 +55,14 @@
 // # Results
 //
 // Every element of a product is, block of k by block of k, one chain of fused
-// multiply-adds in the order of k. It depends on K and on the instruction set,
-// not on M, on its place in the matrix or on the number of workers; instruction
+// multiply-adds in the order of k (on AMX 32 steps of k at a time, in its order). It
+// depends on K and on the instruction set, not on M, on its place in the matrix or on the number of workers; instruction
 // sets differ from each other by rounding only. Bounds: docs/numerics.md.
 //
 // # Instruction sets
 //
 // The best one of the processor is used; the environment variable QUANTIZE_CPU
-// (generic, avx2 or avx512) forces one, the build tag noasm leaves only plain
+// (generic, avx2, avx512 or amx) forces one, the build tag noasm leaves only plain
 // Go. The assembly is written by gen, a module of its own because avo needs
 // packages that the program does not.
 package cpu

@@ -53,6 +53,11 @@ func multiply(workers int, dst, x tensor.Matrix, w *packed) {
 type scratch struct {
 	rows []float32 // the part of x under work
 	tile []float32 // a tile of the last, partly filled panel
+
+	words           []uint16  // rows cut into BF16 parts
+	exponent, scale []float32 // of each row
+	sums            []float32 // of one product of parts
+	odd             []int     // rows that are not finite
 }
 
 var scratches = sync.Pool{New: func() any { return new(scratch) }}

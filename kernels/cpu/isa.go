@@ -24,9 +24,10 @@ const (
 	Generic ISA = iota + 1 // plain Go
 	AVX2                   // AVX2 and FMA3: tiles of 6 x 16
 	AVX512                 // AVX-512 F, BW, DQ and VL: tiles of 14 x 32
+	AMX                    // AVX-512 and, for linears, AMX: FP32 products from tiles of BF16 parts
 )
 
-var isaNames = map[ISA]string{Generic: "generic", AVX2: "avx2", AVX512: "avx512"}
+var isaNames = map[ISA]string{Generic: "generic", AVX2: "avx2", AVX512: "avx512", AMX: "amx"}
 
 // String returns the name that [Select] takes.
 func (i ISA) String() string { return isaNames[i] }
@@ -35,7 +36,7 @@ func (i ISA) String() string { return isaNames[i] }
 // first; Generic is always there.
 func Available() []ISA {
 	var have []ISA
-	for i := Generic; i <= AVX512; i++ {
+	for i := Generic; i <= AMX; i++ {
 		if kernelFor(i) != nil {
 			have = append(have, i)
 		}

@@ -25,7 +25,7 @@ func TestSelect(t *testing.T) {
 
 func TestSelectRefuses(t *testing.T) {
 	names := []string{"sse9", "AVX2", " generic"}
-	for _, isa := range []ISA{AVX2, AVX512} {
+	for _, isa := range []ISA{AVX2, AVX512, AMX} {
 		if kernelFor(isa) == nil {
 			names = append(names, isa.String()) // known, but not on this processor
 		}

@@ -30,6 +30,9 @@ type kernel struct {
 	// interleave writes dst[i*ldd+r] = src[r*lds+i] for eight rows r and i < n,
 	// n a multiple of 4; nil where there is none.
 	interleave func(dst *float32, ldd int, src *float32, lds, n int)
+
+	// parts computes linears instead of tiles; nil where there is none.
+	parts *partKernel
 }
 
 // tileFunc computes, for i < count*r and j < cols,

@@ -14,6 +14,8 @@ func kernelFor(isa ISA) *kernel {
 		return &avx2Kernel
 	case isa == AVX512 && cpu.X86.HasAVX512F && cpu.X86.HasAVX512BW && cpu.X86.HasAVX512DQ && cpu.X86.HasAVX512VL:
 		return &avx512Kernel
+	case isa == AMX && kernelFor(AVX512) != nil && hasAMX():
+		return &amxKernel
 	}
 	return nil
 }

@@ -64,10 +64,10 @@ func sumSquaresAVX2(x *float32, n int) float32
 //go:noescape
 func maxAbsAVX2(x *float32, n int) float32
 
-// roundE4M3AVX2 writes a·e4m3(x/a), saturating, for n elements, n a multiple of the vector.
+// roundE4M3AVX2 writes by·e4m3(x/a), saturating, for n elements, n a multiple of the vector.
 //
 //go:noescape
-func roundE4M3AVX2(dst *float32, x *float32, n int, a float32)
+func roundE4M3AVX2(dst *float32, x *float32, n int, a float32, by float32)
 
 // interleaveAVX2 writes dst[i*ldd+r] = src[r*lds+i] for eight rows r and n elements i, n a multiple of 4.
 //

@@ -1344,42 +1344,43 @@ maxAbsEnd:
 	VZEROUPPER
 	RET
 
-// func roundE4M3AVX2(dst *float32, x *float32, n int, a float32)
+// func roundE4M3AVX2(dst *float32, x *float32, n int, a float32, by float32)
 // Requires: AVX, AVX2
-TEXT ·roundE4M3AVX2(SB), NOSPLIT, $0-28
+TEXT ·roundE4M3AVX2(SB), NOSPLIT, $0-32
 	MOVQ         dst+0(FP), AX
 	MOVQ         x+8(FP), CX
 	MOVQ         n+16(FP), DX
 	VBROADCASTSS a+24(FP), Y0
+	VBROADCASTSS by+28(FP), Y1
 	MOVL         $0x43e00000, BX
-	VMOVD        BX, X1
-	VPBROADCASTD X1, Y1
-	MOVL         $0x00000079, BX
 	VMOVD        BX, X2
 	VPBROADCASTD X2, Y2
-	MOVL         $0x00000014, BX
+	MOVL         $0x00000079, BX
 	VMOVD        BX, X3
 	VPBROADCASTD X3, Y3
+	MOVL         $0x00000014, BX
+	VMOVD        BX, X4
+	VPBROADCASTD X4, Y4
 	XORQ         BX, BX
 	SHLQ         $0x02, DX
 	JZ           roundEnd
 
 round:
-	VMOVUPS (CX)(BX*1), Y4
-	VDIVPS  Y0, Y4, Y4
-	VPSLLD  $0x01, Y4, Y5
-	VPSRLD  $0x01, Y5, Y5
-	VXORPS  Y5, Y4, Y4
-	VMINPS  Y5, Y1, Y5
-	VPSRLD  $0x17, Y5, Y6
-	VPMAXUD Y2, Y6, Y6
-	VPADDD  Y3, Y6, Y6
-	VPSLLD  $0x17, Y6, Y6
-	VADDPS  Y6, Y5, Y5
-	VSUBPS  Y6, Y5, Y5
-	VXORPS  Y4, Y5, Y5
-	VMULPS  Y0, Y5, Y5
-	VMOVUPS Y5, (AX)(BX*1)
+	VMOVUPS (CX)(BX*1), Y5
+	VDIVPS  Y0, Y5, Y5
+	VPSLLD  $0x01, Y5, Y6
+	VPSRLD  $0x01, Y6, Y6
+	VXORPS  Y6, Y5, Y5
+	VMINPS  Y6, Y2, Y6
+	VPSRLD  $0x17, Y6, Y7
+	VPMAXUD Y3, Y7, Y7
+	VPADDD  Y4, Y7, Y7
+	VPSLLD  $0x17, Y7, Y7
+	VADDPS  Y7, Y6, Y6
+	VSUBPS  Y7, Y6, Y6
+	VXORPS  Y5, Y6, Y6
+	VMULPS  Y1, Y6, Y6
+	VMOVUPS Y6, (AX)(BX*1)
 	ADDQ    $0x20, BX
 	CMPQ    BX, DX
 	JLT     round

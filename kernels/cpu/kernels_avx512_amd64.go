@@ -104,7 +104,7 @@ func sumSquaresAVX512(x *float32, n int) float32
 //go:noescape
 func maxAbsAVX512(x *float32, n int) float32
 
-// roundE4M3AVX512 writes a·e4m3(x/a), saturating, for n elements, n a multiple of the vector.
+// roundE4M3AVX512 writes by·e4m3(x/a), saturating, for n elements, n a multiple of the vector.
 //
 //go:noescape
-func roundE4M3AVX512(dst *float32, x *float32, n int, a float32)
+func roundE4M3AVX512(dst *float32, x *float32, n int, a float32, by float32)

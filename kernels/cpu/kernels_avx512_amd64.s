@@ -4177,42 +4177,43 @@ maxAbsEnd:
 	VZEROUPPER
 	RET
 
-// func roundE4M3AVX512(dst *float32, x *float32, n int, a float32)
+// func roundE4M3AVX512(dst *float32, x *float32, n int, a float32, by float32)
 // Requires: AVX, AVX512F
-TEXT ·roundE4M3AVX512(SB), NOSPLIT, $0-28
+TEXT ·roundE4M3AVX512(SB), NOSPLIT, $0-32
 	MOVQ         dst+0(FP), AX
 	MOVQ         x+8(FP), CX
 	MOVQ         n+16(FP), DX
 	VBROADCASTSS a+24(FP), Z0
+	VBROADCASTSS by+28(FP), Z1
 	MOVL         $0x43e00000, BX
-	VMOVD        BX, X1
-	VPBROADCASTD X1, Z1
-	MOVL         $0x00000079, BX
 	VMOVD        BX, X2
 	VPBROADCASTD X2, Z2
-	MOVL         $0x00000014, BX
+	MOVL         $0x00000079, BX
 	VMOVD        BX, X3
 	VPBROADCASTD X3, Z3
+	MOVL         $0x00000014, BX
+	VMOVD        BX, X4
+	VPBROADCASTD X4, Z4
 	XORQ         BX, BX
 	SHLQ         $0x02, DX
 	JZ           roundEnd
 
 round:
-	VMOVUPS (CX)(BX*1), Z4
-	VDIVPS  Z0, Z4, Z4
-	VPSLLD  $0x01, Z4, Z5
-	VPSRLD  $0x01, Z5, Z5
-	VPXORD  Z5, Z4, Z4
-	VMINPS  Z5, Z1, Z5
-	VPSRLD  $0x17, Z5, Z6
-	VPMAXUD Z2, Z6, Z6
-	VPADDD  Z3, Z6, Z6
-	VPSLLD  $0x17, Z6, Z6
-	VADDPS  Z6, Z5, Z5
-	VSUBPS  Z6, Z5, Z5
-	VPXORD  Z4, Z5, Z5
-	VMULPS  Z0, Z5, Z5
-	VMOVUPS Z5, (AX)(BX*1)
+	VMOVUPS (CX)(BX*1), Z5
+	VDIVPS  Z0, Z5, Z5
+	VPSLLD  $0x01, Z5, Z6
+	VPSRLD  $0x01, Z6, Z6
+	VPXORD  Z6, Z5, Z5
+	VMINPS  Z6, Z2, Z6
+	VPSRLD  $0x17, Z6, Z7
+	VPMAXUD Z3, Z7, Z7
+	VPADDD  Z4, Z7, Z7
+	VPSLLD  $0x17, Z7, Z7
+	VADDPS  Z7, Z6, Z6
+	VSUBPS  Z7, Z6, Z6
+	VPXORD  Z5, Z6, Z6
+	VMULPS  Z1, Z6, Z6
+	VMOVUPS Z6, (AX)(BX*1)
 	ADDQ    $0x40, BX
 	CMPQ    BX, DX
 	JLT     round

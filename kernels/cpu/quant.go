@@ -72,6 +72,12 @@ func (l *quantLinear) Forward(dst, x tensor.Matrix) {
 		to := min(from+tokenBlock, x.Rows)
 		s.rows = grow(s.rows, (to-from)*x.Cols)
 		x8 := tensor.MatrixOf(to-from, x.Cols, s.rows)
+		if parts, ok := l.Linear.(*partedLinear); ok { // E4M3 is BF16, its product with a scale is not
+			s.scale = grow(s.scale, to-from)
+			l.compute.roundTokens(x8, x.RowRange(from, to), s.scale)
+			parts.scaled(dst.RowRange(from, to), x8, s.scale)
+			continue
+		}
 		l.compute.RoundTokens(x8, x.RowRange(from, to))
 		l.Linear.Forward(dst.RowRange(from, to), x8)
 	}

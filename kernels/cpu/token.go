@@ -11,7 +11,11 @@ const minTokenScale float32 = 1.0 / (tensor.MaxE4M3 * 512)
 
 // RoundTokens writes a[m]·e4m3(x[m,k]/a[m]) for every token m into dst, with
 // a[m] = max(max_k |x[m,k]|/448, 1/(448·512)): ref.QuantizeToken and its inverse.
-func (c *Compute) RoundTokens(dst, x tensor.Matrix) {
+func (c *Compute) RoundTokens(dst, x tensor.Matrix) { c.roundTokens(dst, x, nil) }
+
+// roundTokens is RoundTokens where scale is nil; else it writes a into scale and
+// e4m3(x/a) alone into dst.
+func (c *Compute) roundTokens(dst, x tensor.Matrix, scale []float32) {
 	maxAbs, round := tokenFuncsOf(c.kern.isa)
 	whole := 0
 	if round != nil {
@@ -24,11 +28,15 @@ func (c *Compute) RoundTokens(dst, x tensor.Matrix) {
 			top = larger(top, maxAbs(&in[0], whole))
 		}
 		a := max(top/tensor.MaxE4M3, minTokenScale)
+		by := a
+		if scale != nil {
+			scale[i], by = a, 1
+		}
 		if whole > 0 {
-			round(&out[0], &in[0], whole, a)
+			round(&out[0], &in[0], whole, a, by)
 		}
 		for k := whole; k < len(in); k++ {
-			out[k] = a * tensor.RoundE4M3(in[k]/a)
+			out[k] = by * tensor.RoundE4M3(in[k]/a)
 		}
 	})
 }

@@ -2,6 +2,6 @@
 
 package cpu
 
-func tokenFuncsOf(ISA) (maxAbs func(x *float32, n int) float32, round func(dst, x *float32, n int, a float32)) {
+func tokenFuncsOf(ISA) (maxAbs func(x *float32, n int) float32, round func(dst, x *float32, n int, a, by float32)) {
 	return nil, nil
 }

@@ -44,11 +44,11 @@ func (v *vectors) maxAbs() {
 // roundE4M3 rounds as tensor.RoundE4M3 does: adding and subtracting 2^20 times
 // the power of two below |t|, at least 2^-6, leaves three bits behind it.
 func (v *vectors) roundE4M3() {
-	v.function("roundE4M3", "func(dst, x *float32, n int, a float32)",
-		"writes a·e4m3(x/a), saturating, for n elements, n a multiple of the vector.")
+	v.function("roundE4M3", "func(dst, x *float32, n int, a, by float32)",
+		"writes by·e4m3(x/a), saturating, for n elements, n a multiple of the vector.")
 	dst, x := v.Load(v.Param("dst"), v.GP64()), v.Load(v.Param("x"), v.GP64())
 	n := v.Load(v.Param("n"), v.GP64())
-	a := v.broadcast("a")
+	a, by := v.broadcast("a"), v.broadcast("by")
 	largest, smallest, shift := v.every(math.Float32bits(448)), v.every(127-6), v.every(23-3)
 	v.each("round", n, func(offset reg.Register) {
 		sign, t, magic := v.vector(v.Context), v.vector(v.Context), v.vector(v.Context)
@@ -65,7 +65,7 @@ func (v *vectors) roundE4M3() {
 		v.VADDPS(magic, t, t)
 		v.VSUBPS(magic, t, t)
 		v.xor(sign, t, t)
-		v.VMULPS(a, t, t)
+		v.VMULPS(by, t, t)
 		v.VMOVUPS(t, indexed(dst, offset))
 	})
 	v.VZEROUPPER()
