@@ -35,7 +35,7 @@ type planResult struct {
 }
 
 func newPlanCommand(e *env) *cobra.Command {
-	name, memory := "rtn", ""
+	var o recipeFlags
 	c := &cobra.Command{
 		Use:   "plan MODEL",
 		Short: "Say what quantizing takes and which runtimes load the result",
@@ -44,18 +44,15 @@ disk, an estimate of memory and time from a short calibration of this machine, a
 a table runtime x GPU x tensor-parallel degree: loads or does not load, and why.
 Of a checkpoint that is quantized already: the table.`,
 		Example: `  quantize plan Llama-3.1-8B
+  quantize plan Llama-3.1-8B --recipe best --kv int4
   quantize plan Llama-3.1-8B --recipe fp8 --output json`,
 		Args: oneArg("MODEL, a checkpoint directory"),
 		RunE: func(c *cobra.Command, args []string) error {
-			r, err := recipe.Load(name)
+			r, memory, err := o.load()
 			if err != nil {
 				return err
 			}
-			bound, err := parseSize("--memory", memory)
-			if err != nil {
-				return err
-			}
-			res, err := plan(args[0], r, bound)
+			res, err := plan(args[0], r, memory)
 			if err == nil {
 				err = c.Context().Err() // the machine was measured meanwhile
 			}
@@ -65,8 +62,7 @@ Of a checkpoint that is quantized already: the table.`,
 			return e.print(res, res.text)
 		},
 	}
-	c.Flags().StringVar(&name, "recipe", name, "`NAME` of a built-in recipe (quantize recipe list) or YAML file")
-	c.Flags().StringVar(&memory, "memory", "", "what run will be given as --memory, like 4G or 512MiB (default no bound)")
+	o.addTo(c)
 	return c
 }
 

@@ -14,38 +14,10 @@ import (
 )
 
 type runOptions struct {
-	out    string
-	recipe string
-	scheme string
-	kv     string
-	calib  []string
-	fresh  bool
-	memory string
-}
-
-// load reads the recipe and puts what the flags say in the place of its own.
-func (o *runOptions) load() (*recipe.Recipe, error) {
-	r, err := recipe.Load(o.recipe)
-	if err != nil {
-		return nil, err
-	}
-	if o.scheme != "" {
-		var s recipe.Scheme
-		if err := s.UnmarshalText([]byte(o.scheme)); err != nil {
-			return nil, &usageError{fmt.Errorf("--scheme: %w", err)}
-		}
-		r = r.WithScheme(s)
-	}
-	if o.kv != "" {
-		kv, ok := map[string]recipe.KV{
-			"none": {}, "fp8": {Format: recipe.KVFP8}, "int4": {Format: recipe.KVInt4, GroupSize: 32, Smooth: true},
-		}[o.kv]
-		if !ok {
-			return nil, &usageError{fmt.Errorf("--kv: found %q, wanted none, fp8 or int4", o.kv)}
-		}
-		r = r.WithKV(kv)
-	}
-	return r, r.Validate()
+	recipeFlags
+	out   string
+	calib []string
+	fresh bool
 }
 
 func newRunCommand(e *env) *cobra.Command {
@@ -71,16 +43,12 @@ discarded with --fresh (docs/resume.md).`,
 				return usageFault(c, nil, fmt.Sprintf("--fresh=%v and --resume=%v", o.fresh, resume), "one of them: each is the other's opposite")
 			}
 			o.fresh = o.fresh || !resume
-			r, err := o.load()
+			r, memory, err := o.load()
 			if err != nil {
 				return err
 			}
 			if len(o.calib) > 0 && !r.Calibrated() {
 				fmt.Fprintf(e.err, "note: recipe %s reads no calibration text; --calib is not used\n", r.Name)
-			}
-			memory, err := parseSize("--memory", o.memory)
-			if err != nil {
-				return err
 			}
 			res, err := e.quantize(c.Context(), job{model: args[0], out: o.out, recipe: r, calib: o.calib, fresh: o.fresh, memory: memory})
 			if err != nil {
@@ -90,13 +58,10 @@ discarded with --fresh (docs/resume.md).`,
 		},
 	}
 	c.Flags().StringVarP(&o.out, "out", "o", "", "output directory (required)")
-	c.Flags().StringVar(&o.recipe, "recipe", "rtn", "`NAME` of a built-in recipe (quantize recipe list) or YAML file")
-	c.Flags().StringVar(&o.scheme, "scheme", "", "W4A8_FP8, W4A16 or FP8_DYNAMIC in the place of the recipe's own")
-	c.Flags().StringVar(&o.kv, "kv", "", "none, fp8 or int4 (groups of 32, means taken off) in the place of the recipe's key-value cache")
+	o.addTo(c)
 	c.Flags().StringArrayVar(&o.calib, "calib", nil, "`FILE` of calibration text (UTF-8, with or without a byte order mark), or .jsonl with a \"text\" field; may be repeated")
 	c.Flags().BoolVar(&o.fresh, "fresh", false, "start over: discard what an earlier run of this output has finished")
 	c.Flags().BoolVar(&resume, "resume", true, "go on from what an earlier run has finished; --resume=false is --fresh")
-	c.Flags().StringVar(&o.memory, "memory", "", "memory for the hidden states of the calibration text, like 4G or 512MiB; what is beyond goes to a file beside OUT (default no bound)")
 	if err := c.MarkFlagRequired("out"); err != nil {
 		panic("quantize: run has no flag out")
 	}
