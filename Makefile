@@ -66,8 +66,8 @@ results: ## measure the README's table anew: make results SMOLLM2=DIR QWEN=DIR T
 	testdata/results/run.sh "$(SMOLLM2)" "$(QWEN)" "$(TEXT)"
 	$(MAKE) readme
 
-methods: ## measure docs/accuracy.md's tables anew (an hour): make methods SMOLLM2=DIR TEXT=FILE CALIB=FILE
-	testdata/results/methods-all.sh "$(SMOLLM2)" "$(TEXT)" "$(CALIB)"
+methods: ## measure docs/accuracy.md's tables anew (hours): make methods SMOLLM2=DIR QWEN=DIR TEXT=FILE CALIB=FILE
+	testdata/results/methods-all.sh "$(SMOLLM2)" "$(TEXT)" "$(CALIB)" "$(QWEN)"
 	$(MAKE) readme
 
 readme: ## rewrite the tables of README.md and docs from testdata/results/*.json
