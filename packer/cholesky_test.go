@@ -137,7 +137,7 @@ func BenchmarkReverseCholesky(b *testing.B) {
 	a := make([]float64, n*n)
 	for i := range n {
 		for j := range n {
-			a[i*n+j] = math.Pow(0.9, math.Abs(float64(i-j))) // an autoregressive process: positive definite
+			a[i*n+j] = math.Pow(0.99, math.Abs(float64(i-j))) // an autoregressive process: positive definite
 		}
 	}
 	work := make([]float64, len(a))

@@ -57,3 +57,29 @@ func TestSolveIsTheInverse(t *testing.T) {
 		}
 	}
 }
+
+// BenchmarkSolve gives the time of the solution of x H' = g, two triangles of K
+// columns for each of N rows.
+func BenchmarkSolve(b *testing.B) {
+	const k, n = 1536, 576
+	f := factor(b, correlated(k), FactorOptions{ActOrder: true})
+	g := make([]float64, n*k)
+	for b.Loop() {
+		for i := range g {
+			g[i] = float64(i%17) - 8
+		}
+		f.Solve(g, n)
+	}
+	h := correlated(k)
+	for i := range 3 { // x·H' is g again
+		sum, mass := f.ridge*g[i], 0.0
+		for j := range k {
+			sum += g[j] * h[j*k+i]
+			mass += math.Abs(g[j] * h[j*k+i])
+		}
+		if want := float64(i%17) - 8; !(math.Abs(sum-want) <= 1e-9*mass) {
+			b.Fatalf("column %d: %g, want %g", i, sum, want)
+		}
+	}
+	b.ReportMetric(2*float64(n)*k*k*float64(b.N)/b.Elapsed().Seconds()/1e9, "GFLOP/s")
+}

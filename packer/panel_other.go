@@ -1,0 +1,7 @@
+//go:build !amd64 || noasm
+
+package packer
+
+func hasVectors() bool { return false }
+
+func addPanelVectors(*float64, int, *float64, int, int, *float64, int) {}
