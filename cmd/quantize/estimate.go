@@ -16,17 +16,18 @@ type estimate struct {
 }
 
 // mapped is what is in memory of the executable: the collector does not count it.
-const mapped = 14 << 20
+const mapped = 11 << 20
 
 // resident is the program itself with its code tables and small buffers.
-const resident = mapped + 6<<20
+const resident = mapped + 13<<18
 
 // reading is a tokenizer, a text of some megabytes and its tokens, of which the heap stays.
 const reading = 8 << 20
 
 // late is what a calibration allocates while the collector still marks, where other
-// programs have the processors.
-const late = 8 << 20
+// programs have the processors; twice that where it reads hidden states back all the
+// time.
+const late = 4 << 20
 
 // peakRAM is what is in memory in the worst stage. Rounding reuses its buffers;
 // the rest is garbage in the end, of which collectAt lets half of the live size
@@ -36,8 +37,8 @@ const late = 8 << 20
 //	             the rounded block, until the journal has it
 //	transforms   the block that a linear belongs to in float64, and one tensor of it again;
 //	             a rotation of the residual stream also a slice of the embedding
-//	streaming    one block in float64 and as FP32 (twice with target: full-precision),
-//	             the hidden states of all windows, or what --memory leaves of them beside
+//	streaming    one block as stored, or in float64 where it is transformed or GPTQ rounds it,
+//	             and as FP32 (twice with target: full-precision), the hidden states of all windows, or what --memory leaves of them beside
 //	             one that is read back and its bytes, the activations of one
 //	gptq         all three at once, the rounded block, and the Hessian of one site (and its drift)
 //	smoothing    what streaming holds, and the block before, once more in float64: large enough
@@ -69,9 +70,16 @@ func (e *estimate) peakRAM() int64 {
 	if e.fullPrecision() {
 		copies = 2
 	}
-	c := e.config
+	c, calibrating := e.config, int64(resident+reading+late)
+	if e.spills(copies) {
+		calibrating += late
+	}
 	widths := 6*c.Hidden + 3*c.Intermediate + 2*(c.Heads+2*c.KVHeads)*c.HeadDim
-	streaming := 8*block + 6*largest + copies*4*block + e.hidden(copies) + 4*e.window()*int64(widths)
+	held := int64(2)
+	if e.folds() || e.recipe.Weights.Rounding == recipe.GPTQ {
+		held = 8
+	}
+	streaming := held*block + 6*largest + copies*4*block + e.hidden(copies) + 4*e.window()*int64(widths)
 	if e.recipe.Smoothing.Method == recipe.AWQ || e.recipe.Smoothing.Search {
 		streaming += 8 * int64(c.Experts) * int64(c.ExpertWidth) * int64(c.ExpertWidth)
 	}
@@ -80,25 +88,33 @@ func (e *estimate) peakRAM() int64 {
 		smoothing = (streaming + 8*block) * 6 / 5
 	}
 	if e.recipe.Weights.Rounding != recipe.GPTQ {
-		return resident + reading + late + max(rounding+garbage(transforms), garbage(streaming), smoothing)
+		return calibrating + max(rounding+garbage(transforms), garbage(streaming), smoothing)
 	}
 	k := int64(max(c.Hidden, c.Intermediate, c.Heads*c.HeadDim))
 	hessian := 8*k*k + 8*largest
 	if e.fullPrecision() {
 		hessian += 8 * k * (k + int64(c.Hidden))
 	}
-	return resident + reading + late + max(rounding+garbage(transforms+streaming+4*block+hessian), smoothing)
+	return calibrating + max(rounding+garbage(transforms+streaming+4*block+hessian), smoothing)
 }
 
 // hidden is the part of so many copies of the hidden states of all windows that is
 // in memory. The copies share the bound.
 func (e *estimate) hidden(copies int64) int64 {
-	all := copies * 4 * e.tokens() * int64(e.config.Hidden)
-	if e.memory == 0 || all <= e.memory {
+	all := e.states(copies)
+	if !e.spills(copies) {
 		return all
 	}
-	return min(all, e.memory+copies*2*4*e.window()*int64(e.config.Hidden))
+	return min(all, e.memory+copies*4*4*e.window()*int64(e.config.Hidden))
 }
+
+// states is the size of so many copies of the hidden states of all windows.
+func (e *estimate) states(copies int64) int64 {
+	return copies * 4 * e.tokens() * int64(e.config.Hidden)
+}
+
+// spills reports whether they go beyond --memory.
+func (e *estimate) spills(copies int64) bool { return e.memory > 0 && e.states(copies) > e.memory }
 
 // journal is what resume takes on disk at most: all that is not copied once more,
 // and the hidden states of the calibration text between two blocks, which are
