@@ -44,7 +44,7 @@ var reserved = []struct {
 	{"github.com/dustin/go-humanize", []string{"cmd"}},
 	{"github.com/nlpodyssey/safetensors", []string{"checkpoint"}},
 	{"gorgonia.org/cu", []string{"kernels/cuda"}},
-	{"github.com/mmcloughlin/avo", []string{"tensor/gen", "kernels/cpu/gen", "eval/gen"}},
+	{"github.com/mmcloughlin/avo", []string{"tensor/gen", "kernels/cpu/gen", "eval/gen", "packer/gen"}},
 }
 
 // testOnly may be imported by _test.go files alone.
