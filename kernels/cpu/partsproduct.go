@@ -90,7 +90,7 @@ func (s *scratch) cut(x tensor.Matrix, kern *partKernel) int {
 	s.exponent = grow(s.exponent, groups*partSide)
 	clear(s.exponent)
 	whole := x.Cols / partStep * partStep
-	var any uint32
+	var low uint32
 	for i := range groups * partSide {
 		at := i/partSide*steps*maxParts*partPair + i%partSide/16*partTile + i%16*partStep
 		row := []float32(nil)
@@ -111,16 +111,16 @@ func (s *scratch) cut(x tensor.Matrix, kern *partKernel) int {
 		const stride = partBytes * maxParts * partPair
 		if whole > 0 {
 			second, third := kern.cut(&s.words[at], stride, partBytes*partPair, &row[0], whole, e)
-			any |= second | third
+			low |= second | third
 		}
 		if whole < x.Cols {
 			var rest [partStep]float32
 			copy(rest[:], row[whole:])
 			second, third := kern.cut(&s.words[at+whole/partStep*maxParts*partPair], stride, partBytes*partPair, &rest[0], partStep, e)
-			any |= second | third
+			low |= second | third
 		}
 	}
-	if any == 0 {
+	if low == 0 {
 		return 1
 	}
 	return maxParts

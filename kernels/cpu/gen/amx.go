@@ -216,8 +216,8 @@ func cut(ctx *build.Context) {
 	v.xor(nothing, nothing, nothing)
 	ctx.VSUBPS(exponent, nothing, exponent)
 	half, high := v.every(1<<15), v.every(0xffff<<16)
-	any := [maxParts]reg.VecVirtual{1: ctx.ZMM(), 2: ctx.ZMM()}
-	for _, r := range any[1:] {
+	remains := [maxParts]reg.VecVirtual{1: ctx.ZMM(), 2: ctx.ZMM()}
+	for _, r := range remains[1:] {
 		v.xor(r, r, r)
 	}
 	ctx.SHRQ(operand.U8(5), n)
@@ -247,7 +247,7 @@ func cut(ctx *build.Context) {
 		ctx.VPORD(top[0], top[1], top[1])
 		ctx.VMOVDQU32(top[1], operand.Mem{Base: at})
 		if p > 0 {
-			ctx.VPORD(top[1], any[p], any[p])
+			ctx.VPORD(top[1], remains[p], remains[p])
 		}
 		if p < maxParts-1 {
 			ctx.ADDQ(part, at)
@@ -258,7 +258,7 @@ func cut(ctx *build.Context) {
 	ctx.DECQ(n)
 	ctx.JNZ(operand.LabelRef("cut"))
 	ctx.Label("cutEnd")
-	for p, r := range any[1:] {
+	for p, r := range remains[1:] {
 		// x - x is +0: a part that is 0 has no sign.
 		flag, mask := ctx.GP32(), ctx.K()
 		ctx.VPTESTMD(r, r, mask)
