@@ -153,11 +153,11 @@ func TestPartsTakeWhatTheyNeed(t *testing.T) {
 	eachParts(t, func(t *testing.T, c *Compute) {
 		for bits, want := range map[int]int{8: 1, 12: 2, 24: 3} {
 			r := rand.New(rand.NewPCG(2, uint64(bits)))
-			l := c.PackLinear(64, 96, func(_ int, dst []float32) {
-				for i := range dst {
-					dst[i] = float32(r.IntN(1<<bits) | 1)
-				}
-			}, nil).(*partedLinear)
+			w := tensor.NewMatrix(64, 96)
+			for i := range w.Data {
+				w.Data[i] = float32(r.IntN(1<<bits) | 1)
+			}
+			l := c.Linear(w, nil).(*partedLinear)
 			for p := range l.w.panels {
 				if got := l.w.parts(p); got != want {
 					t.Errorf("%d bits: %d parts, want %d", bits, got, want)
