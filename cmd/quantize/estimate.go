@@ -38,8 +38,9 @@ const late = 4 << 20
 //	transforms   the block that a linear belongs to in float64, and one tensor of it again;
 //	             a rotation of the residual stream also a slice of the embedding
 //	streaming    one block as stored, or in float64 where it is transformed or GPTQ rounds it,
-//	             and as FP32 (twice with target: full-precision), the hidden states of all windows, or what --memory leaves of them beside
-//	             one that is read back and its bytes, the activations of one
+//	             and as FP32 (twice with target: full-precision), the hidden states of all windows, or
+//	             what --memory leaves of them beside two that were read back and their bytes, the
+//	             activations of one
 //	gptq         all three at once, the rounded block, and the Hessian of one site (and its drift)
 //	smoothing    what streaming holds, and the block before, once more in float64: large enough
 //	             for the limit of the collector to be felt, which a fifth more keeps to

@@ -32,7 +32,7 @@
 // Datatype For Higher-Precision Computations", ARITH 2019):
 //
 //	x = x1 + x2 + x3    w = w1 + w2 + w3
-//	x·w = x3·w1 + x2·w2 + x1·w3 + x1·w2 + x2·w1 + x1·w1    the rest is below 2^-24 of it
+//	x·w = x3·w1 + x2·w2 + x1·w3 + x1·w2 + x2·w1 + x1·w1    x2·w3 and x3·w2 are below 2^-24 of it
 //
 // A part that is 0 everywhere is neither stored nor multiplied: a BF16 weight costs
 // three products, and one with activations rounded to FP8. Rows of x and of w are

@@ -18,7 +18,7 @@ const (
 // partKernel computes products of FP32 matrices as sums of products of BF16
 // numbers, summed in FP32. Rows of both operands are scaled by powers of two
 // beforehand, to below 2, so that nothing overflows and what a processor flushes
-// to zero is smaller than 2^-109 of a row's largest element.
+// to zero, a part or a product of parts, is below 2^-126 of the largest one's.
 type partKernel struct {
 	// cut writes x[:n]·2^-exponent, n a multiple of 32, as maxParts BF16 parts,
 	// part bytes apart, step bytes from one 32 elements to the next. Element i

@@ -93,11 +93,12 @@ func (s *scratch) cut(x tensor.Matrix, kern *partKernel) int {
 	var low uint32
 	for i := range groups * partSide {
 		at := i/partSide*steps*maxParts*partPair + i%partSide/16*partTile + i%16*partStep
-		row := []float32(nil)
+		row, top := []float32(nil), float32(0)
 		if i < x.Rows && x.Cols > 0 {
 			row = x.Row(i)
+			top = largestOf(row, whole, kern.maxAbs)
 		}
-		e, finite := exponentOf(s.top(row, whole, kern))
+		e, finite := exponentOf(top)
 		s.exponent[i] = e
 		if !finite {
 			s.odd = append(s.odd, i)
@@ -124,18 +125,6 @@ func (s *scratch) cut(x tensor.Matrix, kern *partKernel) int {
 		return 1
 	}
 	return maxParts
-}
-
-// top returns the largest magnitude of a row.
-func (s *scratch) top(row []float32, whole int, kern *partKernel) float32 {
-	if len(row) == 0 {
-		return 0
-	}
-	top := maxAbsOf(row[whole:])
-	if whole > 0 {
-		top = larger(top, kern.maxAbs(&row[0], whole))
-	}
-	return top
 }
 
 // exponentOf returns the exponent of the power of two that brings a row with

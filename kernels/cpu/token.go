@@ -23,10 +23,7 @@ func (c *Compute) roundTokens(dst, x tensor.Matrix, scale []float32) {
 	}
 	c.rowwise(x.Rows, x.Cols, func(i int) {
 		in, out := x.Row(i), dst.Row(i)
-		top := maxAbsOf(in[whole:])
-		if whole > 0 {
-			top = larger(top, maxAbs(&in[0], whole))
-		}
+		top := largestOf(in, whole, maxAbs)
 		a := max(top/tensor.MaxE4M3, minTokenScale)
 		by := a
 		if scale != nil {
@@ -39,6 +36,15 @@ func (c *Compute) roundTokens(dst, x tensor.Matrix, scale []float32) {
 			out[k] = by * tensor.RoundE4M3(in[k]/a)
 		}
 	})
+}
+
+// largestOf is maxAbsOf, with vectors for the first whole elements.
+func largestOf(x []float32, whole int, vectors func(x *float32, n int) float32) float32 {
+	top := maxAbsOf(x[whole:])
+	if whole > 0 {
+		top = larger(top, vectors(&x[0], whole))
+	}
+	return top
 }
 
 // maxAbsOf returns the largest magnitude, NaN above all: where x has a NaN the
