@@ -42,8 +42,8 @@ interop: ## load our exports in transformers, anew for docs/interop.md: make int
 	testdata/interop/run.sh $(DIR) $(MODELS)
 	$(MAKE) readme
 
-vllm-prepare: ## pack what vLLM is to load on a machine with a Hopper GPU: make vllm-prepare DIR=scratch (needs python3; docs/interop.md has the rest)
-	testdata/interop/vllm/prepare.sh $(DIR)
+vllm-prepare: ## pack what vLLM is to load on a machine with a Hopper GPU: make vllm-prepare DIR=scratch [EXPORTS="NAME=DIR..."] (needs python3; docs/interop.md has the rest)
+	testdata/interop/vllm/prepare.sh $(DIR) $(EXPORTS)
 
 vllm-collect: ## judge the dumps that came back, for docs/interop.md: make vllm-collect DIR=scratch DUMPS="FOLDER..." (of two with the same case the later counts)
 	mkdir -p $(DIR)/dumps

@@ -9,13 +9,15 @@ import (
 
 	"quantize/checkpoint"
 	"quantize/kernels/cpu"
+	"quantize/model"
 	"quantize/packer"
 )
 
 // Bounds of the comparison with vLLM: mean KL(ours, vLLM) in nats on the trained demo model,
-// or where ours is further than that from itself storing BF16 wherever vLLM does, so many
-// times that distance: a network with FP8 activations turns every rounding into
-// other FP8 codes. Of random models only the order of the readings says something.
+// or where ours is further than that from itself storing what vLLM stores, so many times
+// that distance: a network with FP8 activations turns every rounding into other FP8 codes.
+// Other trained models have the latter alone; of random ones only the order of the readings
+// says something.
 const (
 	vllmDemoA8  = 3e-4
 	vllmDemoA16 = 1e-4
@@ -74,9 +76,9 @@ func readJSON[T any](t *testing.T, file string) (v T) {
 	return v
 }
 
-// vllmCase is a file that prepare.sh writes: an export, one of its config files, and the
-// reading that vLLM computes.
-type vllmCase struct{ Name, Model, Format, Export, Reading, Ours, Must string }
+// vllmCase is a file that prepare.sh writes: an export, one of its config files, the reading
+// that vLLM computes and the type in which it stores activations.
+type vllmCase struct{ Name, Model, Format, Export, Reading, DType, Ours, Must, Trained string }
 
 // ours is the checkpoint that our side runs: the export, or what its bytes mean.
 func (c vllmCase) ours(root string) string {
@@ -100,17 +102,19 @@ func (c vllmCase) readings() ([]packer.Arithmetic, error) {
 	}
 }
 
-// bound of the divergence, 0 for none.
-func (c vllmCase) bound() float64 {
+// bound of the divergence, 0 for none: of random models, and of formats whose kernels we do not run.
+func (c vllmCase) bound(itself float64) float64 {
+	if c.Must == "" || c.Trained == "" {
+		return 0
+	}
+	bound := vllmNoise * itself
 	switch {
 	case c.Model != "demo":
-		return 0
-	case c.Format == "compressed-tensors W4A8":
-		return vllmDemoA8
-	case c.Format == "compressed-tensors W4A16":
-		return vllmDemoA16
+		return bound
+	case c.Reading == "lut":
+		return max(vllmDemoA8, bound)
 	default:
-		return 0
+		return max(vllmDemoA16, bound)
 	}
 }
 
@@ -124,8 +128,9 @@ type vllmDump struct {
 // vllmResult is a case's ours.json, of which collect.py makes a row.
 type vllmResult struct {
 	Bound    float64        `json:"kl_bound,omitempty"`
-	Itself   float64        `json:"kl_itself"` // KL(ours, ours that stores BF16)
+	Itself   float64        `json:"kl_itself"` // KL(ours, ours that stores what vLLM does)
 	Readings []vllmDistance `json:"readings"`
+	Linears  vllmLinears    `json:"linears"`
 	Scales   *vllmScales    `json:"scales,omitempty"`
 }
 
@@ -136,17 +141,26 @@ func (c vllmCase) judge(t *testing.T, r, dump *checkpoint.Reader, d vllmDump) (r
 	if err != nil {
 		t.Fatal(err)
 	}
+	stored, ok := vllmTypes[c.DType]
+	if !ok {
+		t.Fatalf("dtype %q, want bfloat16 or float16", c.DType)
+	}
+	var models []*model.Model
 	for _, a := range readings {
 		m := vllmModel(t, r, cpu.New(), a)
+		models = append(models, m)
 		result.Readings = append(result.Readings, measureVLLM(t, m, readingNames[a], dump, d))
 	}
+	as := vllmModel(t, r, storing{ofType{cpu.New(), stored}}, readings[0])
 	first := result.Readings[0]
-	result.Itself = storingBF16(t, r, cpu.New(), readings[0], dumpedWindows(t, dump))
-	if result.Bound = c.bound(); result.Bound > 0 {
-		result.Bound = max(result.Bound, vllmNoise*result.Itself)
-	}
+	result.Itself = toItself(t, models[0], as, dumpedWindows(t, dump))
+	result.Bound = c.bound(result.Itself)
 	if result.Bound > 0 && !(first.KL <= result.Bound) {
 		faults = append(faults, fmt.Sprintf("KL(%s, vLLM) %.2g, want at most %.2g", first.Reading, first.KL, result.Bound))
+	}
+	result.Linears = compareLinears(t, r, dump, readings, stored)
+	if l, bound := result.Linears, stored.unit; c.Must != "" && !(l.Linears > 0 && l.Worst <= bound && l.Nearer == 0) {
+		faults = append(faults, fmt.Sprintf("linears on the same input: %+v, want at least one, the worst at most %.2g, none as near to the other reading", l, bound))
 	}
 	if c.Reading != "lut" {
 		return result, faults

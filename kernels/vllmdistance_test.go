@@ -16,11 +16,14 @@ import (
 type vllmDistance struct {
 	Reading string  `json:"reading"`
 	Tokens  int     `json:"tokens"`      // predicted
-	KL      float64 `json:"kl"`          // mean KL(ours, vLLM) over the vocabulary, nats
+	KL      float64 `json:"kl"`          // mean KL(ours, vLLM), nats
 	LogProb float64 `json:"log_prob"`    // mean |ours - vLLM| of the text's own tokens
 	Top1    float64 `json:"top1"`        // share of tokens with the same first choice
 	Same    int     `json:"greedy_same"` // of vLLM's greedy tokens, those that we choose after its own ones before
 	Greedy  int     `json:"greedy"`
+
+	PPLTheirs float64 `json:"ppl_vllm"`
+	PPLOurs   float64 `json:"ppl_ours"`
 }
 
 // vllmModel is the checkpoint under a, with the FP8 cache that it asks for.
@@ -56,8 +59,9 @@ func vllmModel(t *testing.T, r *checkpoint.Reader, c kernels.Backend, a packer.A
 	return m.WithRuntime(model.Runtime{Cache: cache})
 }
 
-// logProbs are ln p (tokens, vocabulary) of m on each window.
-func logProbs(t *testing.T, m *model.Model, windows [][]int32) []tensor.Matrix {
+// logProbs gives ln p (tokens, vocabulary) of m by window, made when asked for: those of a
+// large vocabulary are not held for all windows at once.
+func logProbs(t *testing.T, m *model.Model, windows [][]int32) func(window int) tensor.Matrix {
 	t.Helper()
 	hidden, err := m.Stream(context.Background(), windows, model.StreamOptions{})
 	if err != nil {
@@ -67,15 +71,14 @@ func logProbs(t *testing.T, m *model.Model, windows [][]int32) []tensor.Matrix {
 	if err != nil {
 		t.Fatal(err)
 	}
-	out := make([]tensor.Matrix, len(windows))
-	for i, w := range windows {
-		out[i] = tensor.NewMatrix(len(w), m.Config.Vocab)
-		head.Logits(out[i], hidden[i])
-		for row := range len(w) {
-			normalize(out[i].Row(row))
+	return func(window int) tensor.Matrix {
+		out := tensor.NewMatrix(len(windows[window]), m.Config.Vocab)
+		head.Logits(out, hidden[window])
+		for row := range out.Rows {
+			normalize(out.Row(row))
 		}
+		return out
 	}
-	return out
 }
 
 // normalize subtracts ln sum e^x, summed in float64.
@@ -105,47 +108,36 @@ func argmax(x []float32) int {
 // measureVLLM runs m on the windows of a dump and on the greedy tokens.
 func measureVLLM(t *testing.T, m *model.Model, reading string, dump *checkpoint.Reader, d vllmDump) vllmDistance {
 	t.Helper()
-	windows, theirs := dumpedWindows(t, dump), read(t, dump, "logprobs")
-	predicted := len(windows[0]) - 1
-	if want := len(windows) * predicted; theirs.Rows != want || theirs.Cols != m.Config.Vocab {
-		t.Fatalf("log-probs (%d, %d), want (%d, %d)", theirs.Rows, theirs.Cols, want, m.Config.Vocab)
-	}
-	out := vllmDistance{Reading: reading, Tokens: theirs.Rows, Greedy: len(d.Greedy)}
-	agreed := 0
-	for i, ours := range logProbs(t, m, windows) {
-		for token, next := range windows[i][1:] {
-			p, q := ours.Row(token), theirs.Row(i*predicted+token)
-			out.KL += divergence(p, q)
-			out.LogProb += math.Abs(float64(p[next]) - float64(q[next]))
-			if argmax(p) == argmax(q) {
+	windows := dumpedWindows(t, dump)
+	theirs := dumpedLogProbs(t, dump, windows, m.Config.Vocab)
+	out := vllmDistance{Reading: reading, Greedy: len(d.Greedy)}
+	agreed, nllOurs, nllTheirs := 0, 0.0, 0.0
+	ours := logProbs(t, m, windows)
+	for i, w := range windows {
+		rows := ours(i)
+		for token, next := range w[1:] {
+			p, q := rows.Row(token), theirs(out.Tokens)
+			own := q.of(next)
+			out.KL += q.divergence(p)
+			out.LogProb += math.Abs(float64(p[next]) - own)
+			nllOurs, nllTheirs = nllOurs-float64(p[next]), nllTheirs-own
+			if int32(argmax(p)) == q.first() {
 				agreed++
 			}
+			out.Tokens++
 		}
 	}
 	n := float64(out.Tokens)
 	out.KL, out.LogProb, out.Top1 = out.KL/n, out.LogProb/n, float64(agreed)/n
+	out.PPLTheirs, out.PPLOurs = math.Exp(nllTheirs/n), math.Exp(nllOurs/n)
 	text := append(append([]int32{}, windows[0][:d.Prompt]...), d.Greedy...)
-	ours := logProbs(t, m, [][]int32{text})[0]
+	continued := logProbs(t, m, [][]int32{text})(0)
 	for i, token := range d.Greedy {
-		if argmax(ours.Row(d.Prompt-1+i)) == int(token) {
+		if argmax(continued.Row(d.Prompt-1+i)) == int(token) {
 			out.Same++
 		}
 	}
 	return out
-}
-
-// dumpedWindows are the token ids of a dump.
-func dumpedWindows(t *testing.T, dump *checkpoint.Reader) [][]int32 {
-	t.Helper()
-	info, err := dump.Info("ids")
-	if err != nil {
-		t.Fatal(err)
-	}
-	flat, windows := ids(t, dump), make([][]int32, info.Shape[0])
-	for i := range windows {
-		windows[i] = flat[i*info.Shape[1]:][:info.Shape[1]]
-	}
-	return windows
 }
 
 // divergence is KL(p || q) of two rows of log-probs, in nats.

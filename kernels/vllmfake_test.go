@@ -19,8 +19,8 @@ import (
 
 const fakeWindow, fakePrompt, fakeGreedy = 24, 8, 6
 
-// fakeVLLM writes a dump of r read by a, with scales as vLLM fuses them; spoil changes its bytes by name.
-func fakeVLLM(t *testing.T, r *checkpoint.Reader, a packer.Arithmetic, spoil map[string]func([]byte)) (*checkpoint.Reader, vllmDump) {
+// fakeVLLM writes a dump of r read by a, with linears that store a type and scales as vLLM fuses them; spoil changes its bytes by name.
+func fakeVLLM(t *testing.T, r *checkpoint.Reader, a packer.Arithmetic, stored vllmType, spoil map[string]func([]byte)) (*checkpoint.Reader, vllmDump) {
 	t.Helper()
 	m := vllmModel(t, r, ref.New(), a)
 	rng := rand.New(rand.NewPCG(3, 0))
@@ -36,7 +36,8 @@ func fakeVLLM(t *testing.T, r *checkpoint.Reader, a packer.Arithmetic, spoil map
 		{Name: "ids", DType: tensor.I64, Shape: []int{2, fakeWindow}},
 		{Name: "logprobs", DType: tensor.F32, Shape: []int{2 * (fakeWindow - 1), m.Config.Vocab}},
 	}
-	for _, p := range logProbs(t, m, windows) {
+	for i, ours := 0, logProbs(t, m, windows); i < len(windows); i++ {
+		p := ours(i)
 		bodies["logprobs"] = append(bodies["logprobs"], raw32(t, p.Data[:(fakeWindow-1)*p.Cols])...)
 	}
 	for name, body := range fusedScales(t, r, m.Config) {
@@ -45,6 +46,10 @@ func fakeVLLM(t *testing.T, r *checkpoint.Reader, a packer.Arithmetic, spoil map
 			info = checkpoint.Info{Name: name, DType: tensor.F32, Shape: []int{len(body) / 4}}
 		}
 		bodies[name], tensors = body, append(tensors, info)
+	}
+	for name, m := range fakeLinears(t, r, a, stored, m.Config) {
+		bodies[name] = raw32(t, m.Data)
+		tensors = append(tensors, checkpoint.Info{Name: name, DType: tensor.F32, Shape: []int{m.Rows, m.Cols}})
 	}
 	for name, change := range spoil {
 		change(bodies[name])
@@ -68,13 +73,37 @@ func fakeVLLM(t *testing.T, r *checkpoint.Reader, a packer.Arithmetic, spoil map
 	return open(t, dir), greedyDump(t, m, windows[0][:fakePrompt])
 }
 
+// fakeLinears are the linears of the only layer on random inputs, fused and with outputs rounded as vLLM's are.
+func fakeLinears(t *testing.T, r *checkpoint.Reader, a packer.Arithmetic, stored vllmType, cfg *model.Config) map[string]tensor.Matrix {
+	t.Helper()
+	rng, out := rand.New(rand.NewPCG(5, 0)), map[string]tensor.Matrix{}
+	for _, l := range []struct {
+		name string
+		k    int
+	}{
+		{"self_attn.qkv_proj", cfg.Hidden},
+		{"self_attn.o_proj", cfg.Heads * cfg.HeadDim},
+		{"mlp.gate_up_proj", cfg.Hidden},
+		{"mlp.down_proj", cfg.Intermediate},
+	} {
+		name, x := "model.layers.0."+l.name, tensor.NewMatrix(fakePrompt, l.k)
+		for i := range x.Data {
+			x.Data[i] = stored.of(float32(rng.NormFloat64()))
+		}
+		y := fusedLinear(t, r, a, stored, name, x)
+		stored.round(y)
+		out[name+".in"], out[name+".out"] = x, y
+	}
+	return out
+}
+
 // greedyDump continues a prompt by the first choice.
 func greedyDump(t *testing.T, m *model.Model, prompt []int32) vllmDump {
 	t.Helper()
 	d := vllmDump{Prompt: len(prompt)}
 	text := append([]int32{}, prompt...)
 	for range fakeGreedy {
-		p := logProbs(t, m, [][]int32{text})[0]
+		p := logProbs(t, m, [][]int32{text})(0)
 		d.Greedy = append(d.Greedy, int32(argmax(p.Row(len(text)-1))))
 		text = append(text, d.Greedy[len(d.Greedy)-1])
 	}
@@ -130,8 +159,8 @@ func raw32(t *testing.T, x []float32) []byte {
 
 func TestVLLMJudge(t *testing.T) {
 	r := open(t, export(t, packer.W4A8, "-"))
-	a8 := vllmCase{Model: "demo", Format: "compressed-tensors W4A8", Reading: "lut", Must: "true"}
-	a16 := vllmCase{Model: "demo", Format: "compressed-tensors W4A16", Reading: "weight-only", Must: "true"}
+	a8 := vllmCase{Model: "demo", Format: "compressed-tensors W4A8", Reading: "lut", DType: "bfloat16", Must: "true", Trained: "true"}
+	a16 := vllmCase{Model: "demo", Format: "compressed-tensors W4A16", Reading: "weight-only", DType: "float16", Must: "true", Trained: "true"}
 	flip := func(at int) func([]byte) { return func(b []byte) { b[at] ^= 1 } }
 	for _, c := range []struct {
 		name  string
@@ -142,14 +171,15 @@ func TestVLLMJudge(t *testing.T) {
 	}{
 		{name: "a kernel of the lut reading", of: a8, as: packer.LUT},
 		{name: "weights alone", of: a16, as: packer.WeightOnly},
-		{name: "a kernel of the other reading", of: a8, as: packer.Exact, fault: []string{"want at most", "is not below"}},
-		{name: "activations rounded that should not be", of: a16, as: packer.LUT, fault: []string{"want at most"}},
+		{name: "a kernel of the other reading", of: a8, as: packer.Exact, fault: []string{"want at most", "linears on the same input", "is not below"}},
+		{name: "activations rounded that should not be", of: a16, as: packer.LUT, fault: []string{"want at most", "linears on the same input"}},
+		{name: "an output of another row", of: a8, as: packer.LUT, spoil: map[string]func([]byte){"model.layers.0.self_attn.qkv_proj.out": func(b []byte) { copy(b[:4], b[4:]) }}, fault: []string{"linears"}},
 		{name: "one byte of a table", of: a8, as: packer.LUT, spoil: map[string]func([]byte){"model.layers.0.mlp.down_proj.table": flip(8*3 + 2)}, fault: []string{"BytesEqual"}},
 		{name: "one s8", of: a8, as: packer.LUT, spoil: map[string]func([]byte){"model.layers.0.self_attn.qkv_proj.s8": flip(130)}, fault: []string{"GroupEqual"}},
 		{name: "one bit of a row factor", of: a8, as: packer.LUT, spoil: map[string]func([]byte){"model.layers.0.self_attn.o_proj.chan": flip(4)}, fault: []string{"RowsEqual"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			dump, d := fakeVLLM(t, r, c.as, c.spoil)
+			dump, d := fakeVLLM(t, r, c.as, vllmTypes[c.of.DType], c.spoil)
 			result, faults := c.of.judge(t, r, dump, d)
 			if len(faults) != len(c.fault) {
 				t.Fatalf("faults %q, want %d: %+v", faults, len(c.fault), result)

@@ -19,10 +19,11 @@ type vllmResults struct {
 // vllmCase is one export and one of its config files in vLLM.
 type vllmCase struct {
 	Model, Format, Recipe, Config string
+	DType                         string         // of activations
 	Error                         string         // why vLLM refused it; the rest is empty then
 	Kernels, Attention            map[string]int // modules by method, scheme and kernel; layers by backend and cache
 	Bound                         float64        `json:"kl_bound"`  // 0: none
-	Itself                        float64        `json:"kl_itself"` // of our forward pass to itself storing BF16
+	Itself                        float64        `json:"kl_itself"` // of our forward pass to itself storing DType
 	Readings                      []struct {
 		Reading string
 		Tokens  int
@@ -31,6 +32,13 @@ type vllmCase struct {
 		Top1    float64
 		Same    int `json:"greedy_same"`
 		Greedy  int
+		Theirs  float64 `json:"ppl_vllm"`
+		Ours    float64 `json:"ppl_ours"`
+	}
+	Linears struct {
+		Linears      int
+		Worst, Equal float64
+		Other        [2]float64
 	}
 	Scales *struct {
 		Rows       int
@@ -44,8 +52,8 @@ type vllmCase struct {
 
 const (
 	vllmNone = "\nvLLM was not run on these exports: there is no testdata/results/vllm.json.\n"
-	vllmHead = "\n| model | recipe | format, configuration | kernels | scales bit-equal: chan, s8, table bytes | our reading | KL (bound; ours to itself in BF16) | mean abs d log-prob | top-1 | greedy |\n" +
-		"|---|---|---|---|---|---|---|---|---|---|\n"
+	vllmHead = "\n| model | recipe | format, configuration, activations | kernels | scales bit-equal: chan, s8, table bytes | linears on the same input: number, worst difference, outputs bit-equal; by the other reading | our reading | KL (bound; ours to itself storing that type) | mean abs d log-prob | perplexity: vLLM, ours | top-1 | greedy |\n" +
+		"|---|---|---|---|---|---|---|---|---|---|---|---|\n"
 )
 
 // vllm gives the table of docs/interop.md of what vLLM loaded, or says that it was not run.
@@ -76,14 +84,18 @@ func (c *vllmCase) row(b *bytes.Buffer) {
 	if c.Config != "" {
 		config = c.Config + "/" + config
 	}
-	head := fmt.Sprintf("| %s | %s | %s, `%s` ", c.Model, c.Recipe, c.Format, config)
+	head := fmt.Sprintf("| %s | %s | %s, `%s`, %s ", c.Model, c.Recipe, c.Format, config, c.DType)
 	if c.Error != "" {
-		fmt.Fprintf(b, "%s| refused: %s | | | | | | |\n", head, strings.ReplaceAll(c.Error, "|", "\\|"))
+		fmt.Fprintf(b, "%s| refused: %s | | | | | | | | |\n", head, strings.ReplaceAll(c.Error, "|", "\\|"))
 		return
 	}
 	scales := ""
 	if s := c.Scales; s != nil {
 		scales = fmt.Sprintf("%d of %d, %d of %d, %d of %d", s.RowsEqual, s.Rows, s.GroupEqual, s.Groups, s.BytesEqual, s.Bytes)
+	}
+	linears := fmt.Sprintf("%d, %.1e, %.2f %%", c.Linears.Linears, c.Linears.Worst, 100*c.Linears.Equal)
+	if o := c.Linears.Other; o[1] > 0 {
+		linears += fmt.Sprintf("; %.1e to %.1e", o[0], o[1])
 	}
 	for i, r := range c.Readings {
 		kl := fmt.Sprintf("%.1e", r.KL)
@@ -95,12 +107,12 @@ func (c *vllmCase) row(b *bytes.Buffer) {
 				bound = fmt.Sprintf("%.1e", c.Bound)
 			}
 			kl = fmt.Sprintf("%s (%s; %.1e)", kl, bound, c.Itself)
-			head += fmt.Sprintf("| %s; %s | %s ", counted(c.Kernels), counted(c.Attention), scales)
+			head += fmt.Sprintf("| %s; %s | %s | %s ", counted(c.Kernels), counted(c.Attention), scales, linears)
 		}
 		if i > 0 {
-			head += "| | "
+			head += "| | | "
 		}
-		fmt.Fprintf(b, "%s| %s | %s | %.4f | %.1f %% | %d/%d |\n", head, r.Reading, kl, r.LogProb, 100*r.Top1, r.Same, r.Greedy)
+		fmt.Fprintf(b, "%s| %s | %s | %.4f | %.3f, %.3f | %.1f %% | %d/%d |\n", head, r.Reading, kl, r.LogProb, r.Theirs, r.Ours, 100*r.Top1, r.Same, r.Greedy)
 	}
 }
 

@@ -6,7 +6,9 @@ usage: dump.py CHECKPOINT OUT_DIR TEXT [--config CHECKPOINT/w4a16] [--tokens 64]
 Demands that nothing is missing, unexpected, mismatched or newly initialised. OUT_DIR then holds
   model.safetensors    in float32 for the first TOKENS tokens of the file TEXT: ids, logits, and NAME.in / NAME.out
                        of every quantized linear of the first, middle and last block; the Go test TestInterop in
-                       package kernels compares them with ours
+                       package kernels compares them with ours. Where the run is far from itself (below), also
+                       logits.1, .2, ... of runs with that error: such a network has several outcomes that one
+                       rounding decides between, and ours must be near one of them
   transformers.json    versions, what loading reported, perplexity of the first windows of TEXT by the protocol of
                        `quantize eval`, and how near transformers comes to itself when the embeddings carry a float32
                        rounding error: no other program can be expected to come nearer
@@ -27,6 +29,7 @@ import torch
 from safetensors.torch import save_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
+FAR = 0.999  # cosine
 PACKAGES = {"compressed-tensors": ["compressed-tensors"], "gptq": ["gptqmodel", "optimum"], "awq": ["gptqmodel"], "fp8": []}
 
 
@@ -118,6 +121,8 @@ def main():
     itself = [cosine(logits, other) for other in noisy]
     os.makedirs(args.out, exist_ok=True)
     dump |= {"ids": ids[0].contiguous(), "logits": logits.contiguous()}
+    if min(itself) < FAR:
+        dump |= {f"logits.{i}": other.contiguous() for i, other in enumerate(noisy, 1)}
     save_file(dump, os.path.join(args.out, "model.safetensors"), metadata={"format": "pt"})
     shutil.copy(os.path.join(args.checkpoint, "config.json"), args.out)
     with open(os.path.join(args.out, "transformers.json"), "w", encoding="utf-8") as f:

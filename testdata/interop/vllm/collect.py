@@ -22,7 +22,7 @@ def read(*path):
 
 def row(folder, case):
     dump = os.path.join(folder, "dumps", case["name"])
-    result = {k: v for k, v in case.items() if k not in ("ours", "must", "export")}
+    result = {k: v for k, v in case.items() if k not in ("ours", "must", "trained", "export")}
     result |= {k: v for k, v in read(dump, "vllm.json").items() if k != "greedy"}
     if "error" in result:
         if case["must"]:

@@ -5,10 +5,14 @@ usage: dump.py THERE CASE.json OUT_DIR
 
 OUT_DIR then holds, for the Go test TestVLLM in package kernels,
   vllm.json            versions, device, the kernels that vLLM chose, greedy tokens; or "error"
-  model.safetensors    ids (windows, tokens), logprobs (windows * (tokens - 1), vocabulary) in float32, and of every
-                       W4A8 linear what vLLM made of its scales while loading:
+  model.safetensors    ids (windows, tokens) and logprobs (windows * (tokens - 1), vocabulary) in float32. Of a
+                       vocabulary above WHOLE in its place top_ids and logprobs (windows * (tokens - 1), 1 + TOP):
+                       the token that follows, then the likeliest by rank. And of every W4A8 linear what vLLM
+                       made of its scales while loading:
                          NAME.s8, NAME.chan       E4M3 bytes (N, groups), FP32 (N): before the split by 8
                          NAME.table, NAME.chan8   as the kernel holds them: 8 bytes a group (group-major), FP32
+                       and of every linear of the first, middle and last block, while it reads the greedy prompt:
+                         NAME.in, NAME.out        (PROMPT, K) and (PROMPT, N) in float32
   config.json          the export's
 needs: vllm==0.26.0 and a Hopper GPU
 """
@@ -33,6 +37,7 @@ for key, value in {
     os.environ.setdefault(key, value)
 
 PROMPT, GREEDY = 64, 64
+WHOLE, TOP = 16384, 64
 PACKAGES = ["vllm", "torch", "transformers", "compressed-tensors", "triton"]
 
 
@@ -81,6 +86,25 @@ def scales(model):
     return tensors
 
 
+LINEARS = ("qkv_proj", "o_proj", "gate_up_proj", "down_proj")
+
+
+def record_linears(model, dump):
+    """Leave in dump what linears of the first, middle and last block will receive and return for PROMPT tokens."""
+    def record(name):
+        def hook(_, inputs, output):
+            x, y = inputs[0], output[0]
+            if x.shape[0] == PROMPT:
+                dump[name + ".in"], dump[name + ".out"] = (v.detach().float().cpu().contiguous() for v in (x, y))
+        return hook
+
+    n = model.config.num_hidden_layers
+    blocks = tuple(f"model.layers.{i}." for i in {0, n // 2, n - 1})
+    for name, module in model.named_modules():
+        if name.startswith(blocks) and name.endswith(LINEARS):
+            module.register_forward_hook(record(name))
+
+
 def kernels(model):
     """How many modules run by which method, scheme and kernel."""
     count = collections.Counter()
@@ -113,16 +137,23 @@ def attention(model):
 
 
 def prompt_logprobs(output, vocabulary):
-    """(tokens - 1, vocabulary): FlatLogprobs lists a position's tokens by rank, after the prompt's own."""
+    """Tensors of a window. FlatLogprobs lists a position's tokens by rank, after the prompt's own."""
     import numpy as np
+    import torch
     flat = output.prompt_logprobs
+    spans = list(zip(flat.start_indices[1:], flat.end_indices[1:]))
     ids, values = np.array(flat.token_ids), np.array(flat.logprobs, dtype=np.float32)
-    rows = np.full((len(flat.start_indices) - 1, vocabulary), np.nan, dtype=np.float32)
-    for row, start, end in zip(rows, flat.start_indices[1:], flat.end_indices[1:]):
-        row[ids[start:end]] = values[start:end]
+    if vocabulary > WHOLE:
+        ids, rows = (np.stack([x[start:end] for start, end in spans]) for x in (ids, values))
+        found = {"top_ids": ids.astype(np.int64), "logprobs": rows}
+    else:
+        rows = np.full((len(spans), vocabulary), np.nan, dtype=np.float32)
+        for row, (start, end) in zip(rows, spans):
+            row[ids[start:end]] = values[start:end]
+        found = {"logprobs": rows}
     if np.isnan(rows).any():
         raise ValueError(f"{np.isnan(rows).sum()} of {rows.size} log-probs are missing or NaN")
-    return rows
+    return {name: torch.from_numpy(x) for name, x in found.items()}
 
 
 def run(there, case, out):
@@ -134,25 +165,28 @@ def run(there, case, out):
     config = os.path.join(export, case["config"]) if case["config"] else None
     with open(os.path.join(there, "tokens", case["model"] + ".json"), encoding="utf-8") as f:
         windows = json.load(f)
-    llm = LLM(export, hf_config_path=config, skip_tokenizer_init=True, enforce_eager=True, dtype="bfloat16",
+    llm = LLM(export, hf_config_path=config, skip_tokenizer_init=True, enforce_eager=True, dtype=case["dtype"],
               attention_backend="TRITON_ATTN", max_model_len=512, max_num_batched_tokens=1024, max_num_seqs=8,
               gpu_memory_utilization=0.03, kv_cache_memory_bytes=128 << 20, max_logprobs=-1,
               enable_prefix_caching=False, seed=0)
     found = llm.apply_model(lambda m: (scales(m), kernels(m), attention(m)))[0]
     vocabulary = llm.llm_engine.model_config.get_vocab_size()
+    top = TOP if vocabulary > WHOLE else -1
     outputs = llm.generate([{"prompt_token_ids": w} for w in windows],
-                           SamplingParams(temperature=0, max_tokens=1, prompt_logprobs=-1, flat_logprobs=True,
+                           SamplingParams(temperature=0, max_tokens=1, prompt_logprobs=top, flat_logprobs=True,
                                           detokenize=False), use_tqdm=False)
-    logprobs = torch.cat([torch.from_numpy(prompt_logprobs(o, vocabulary)) for o in outputs])
+    parts = [prompt_logprobs(o, vocabulary) for o in outputs]
+    dump = {name: torch.cat([p[name] for p in parts]) for name in parts[0]}
+    llm.apply_model(lambda m: record_linears(m, dump))
     greedy = llm.generate([{"prompt_token_ids": windows[0][:PROMPT]}],
                           SamplingParams(temperature=0, max_tokens=GREEDY, ignore_eos=True, detokenize=False),
                           use_tqdm=False)
-    save_file(found[0] | {"ids": torch.tensor(windows), "logprobs": logprobs}, os.path.join(out, "model.safetensors"))
+    save_file(found[0] | dump | {"ids": torch.tensor(windows)}, os.path.join(out, "model.safetensors"))
     shutil.copy(os.path.join(config or export, "config.json"), out)
     return {
         "versions": {p: importlib.metadata.version(p) for p in PACKAGES},
         "device": torch.cuda.get_device_name(), "kernels": found[1], **found[2],
-        "windows": len(windows), "window": len(windows[0]), "prompt": PROMPT, "greedy": list(greedy[0].outputs[0].token_ids),
+        "windows": len(windows), "window": len(windows[0]), "top": max(top, 0), "prompt": PROMPT, "greedy": list(greedy[0].outputs[0].token_ids),
     }
 
 

@@ -2,13 +2,15 @@
 # Export what vLLM is to load, here; run.py runs it on a machine with a Hopper GPU, which needs neither Go nor a
 # network; TestVLLM and collect.py then judge the dumps, here again (docs/interop.md has the commands).
 #
-# usage: prepare.sh DIR        environment: PYTHON (an environment to use in place of a new one)
+# usage: prepare.sh DIR [NAME=EXPORT...]       environment: PYTHON (an environment to use in place of a new one)
+#   NAME=EXPORT        a trained model that `quantize run` has quantized, to load beside the demo and the random ones
 #   DIR/there          all that the other machine needs beside vLLM: exports, token ids, cases, scripts
-#   DIR/vllm.tar.xz    the same, packed
+#   DIR/vllm.tar.xz    the same, packed, without the weights of NAME=EXPORT
+#   DIR/NAME.tar       those
 #   DIR/plain          what the bytes of GPTQ, AWQ and FP8 blocks mean, for our side of the comparison
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
-dir=${1:?directory}
+dir=${1:?directory} && shift
 mkdir -p "$dir"
 dir=$(realpath "$dir")
 python=${PYTHON:-$dir/venv/bin/python}
@@ -25,23 +27,33 @@ mkdir -p "$exports" "$there/cases" "$there/tokens" "$dir/plain"
 # add NAME MODEL FORMAT RECIPE EXPORT READING [KEY=VALUE...]: a case. Keys are
 #   config=FOLDER   of EXPORT, with a config.json in the place of its own
 #   ours=PATH       below DIR: what we run, EXPORT itself if not given
+#   dtype=TYPE      of activations, bfloat16 if not given
 #   must=true       vLLM has to load it; where others are refused, the row says why
+#   trained=true    not random: its distance to ours is bounded
 add() {
   "$python" - "$there/cases/$1.json" "$@" << 'END'
 import json, sys
 out, name, model, format, recipe, export, reading, *more = sys.argv[1:]
-case = dict(name=name, model=model, format=format, recipe=recipe, export=export, reading=reading, config="", ours="", must="")
+case = dict(name=name, model=model, format=format, recipe=recipe, export=export, reading=reading, config="", ours="",
+            dtype="bfloat16", must="", trained="")
 json.dump(case | dict(m.split("=", 1) for m in more), open(out, "w"), indent=1)
 END
   printf '%4s s  %s\n' "$SECONDS" "$1"
 }
 
-# int4 NAME MODEL RECIPE EXPORT [KEY=VALUE...]: both config files of an INT4 export
+# int4 NAME MODEL RECIPE EXPORT [KEY=VALUE...]: the config files of an INT4 export, W4A16's alone if it has no other
 int4() {
-  local name=$1 model=$2 recipe=$3 export=$4
+  local name=$1 model=$2 recipe=$3 export=$4 config=
   shift 4
-  add "$name-w4a8" "$model" "compressed-tensors W4A8" "$recipe" "$export" lut must=true "$@"
-  add "$name-w4a16" "$model" "compressed-tensors W4A16" "$recipe" "$export" weight-only must=true config=w4a16 "$@"
+  if [ -e "$exports/$export/w4a16/config.json" ]; then
+    config=w4a16
+    add "$name-w4a8" "$model" "compressed-tensors W4A8" "$recipe" "$export" lut must=true "$@"
+  fi
+  add "$name-w4a16" "$model" "compressed-tensors W4A16" "$recipe" "$export" weight-only must=true config=$config "$@"
+  if [[ " $* " = *" trained=true "* ]]; then # W4A8 has no kernel for it
+    add "$name-w4a16-float16" "$model" "compressed-tensors W4A16" "$recipe" "$export" weight-only must=true config=$config \
+      dtype=float16 "$@"
+  fi
 }
 
 # converted NAME FORMAT RECIPE FROM TO: a case of another format, made of the export at FROM
@@ -55,7 +67,7 @@ converted() {
 base=$dir/demo/base
 "$python" testdata/interop/vllm/tokens.py "$base" "$there/tokens/demo.json" 4 "$dir/demo/evaluation.txt"
 cp -r "$dir/demo/quantized" "$exports/demo"
-int4 demo demo demo demo
+int4 demo demo demo demo trained=true
 "$quantize" run "$base" -o "$exports/demo-fp8" --recipe fp8 > /dev/null
 add demo-fp8 demo "compressed-tensors FP8 per channel" fp8 demo-fp8 exact
 "$quantize" run "$base" -o "$exports/demo-kv" --recipe rtn --kv fp8 --calib "$dir/demo/calibration.txt" > /dev/null
@@ -72,7 +84,19 @@ for model in qwen2 mixtral qwen3-moe; do
   "$quantize" run "$dir/tiny/$model" -o "$exports/$model" --recipe rtn > /dev/null
   int4 "$model" "$model" rtn "$model"
 done
+
+others=()
+for given in "$@"; do
+  name=${given%%=*} from=$(realpath "${given#*=}")
+  "$python" testdata/interop/vllm/tokens.py "$from" "$there/tokens/$name.json" 8 "$dir/demo/evaluation.txt"
+  cp -r "$from" "$exports/$name"
+  recipe=$("$python" -c 'import json, re, sys; print(re.search(r"^name: (.+)$", json.load(open(sys.argv[1]))["recipe"], re.M)[1])' \
+    "$from/quantize/manifest.json")
+  int4 "$name" "$name" "$recipe" "$name" trained=true
+  (cd "$dir" && tar cf "$name.tar" "there/exports/$name/"*.safetensors)
+  others+=(--exclude "there/exports/$name/*.safetensors")
+done
 rm -f "$exports"/*/tokenizer.json # token ids travel in its place
 cp testdata/interop/vllm/dump.py testdata/interop/vllm/run.py "$there"
-tar cf - -C "$dir" there | xz -9 > "$dir/vllm.tar.xz"
+tar cf - -C "$dir" "${others[@]}" there | xz -9 > "$dir/vllm.tar.xz"
 ls -l "$dir/vllm.tar.xz"
