@@ -77,8 +77,8 @@ func readJSON[T any](t *testing.T, file string) (v T) {
 }
 
 // vllmCase is a file that prepare.sh writes: an export, one of its config files, the reading
-// that vLLM computes and the type in which it stores activations.
-type vllmCase struct{ Name, Model, Format, Export, Reading, DType, Ours, Must, Trained string }
+// that vLLM computes, the type in which it stores activations and whether it compiles.
+type vllmCase struct{ Name, Model, Format, Export, Reading, DType, Mode, Ours, Must, Trained string }
 
 // ours is the checkpoint that our side runs: the export, or what its bytes mean.
 func (c vllmCase) ours(root string) string {
@@ -159,7 +159,7 @@ func (c vllmCase) judge(t *testing.T, r, dump *checkpoint.Reader, d vllmDump) (r
 		faults = append(faults, fmt.Sprintf("KL(%s, vLLM) %.2g, want at most %.2g", first.Reading, first.KL, result.Bound))
 	}
 	result.Linears = compareLinears(t, r, dump, readings, stored)
-	if l, bound := result.Linears, stored.unit; c.Must != "" && !(l.Linears > 0 && l.Worst <= bound && l.Nearer == 0) {
+	if l, bound := result.Linears, stored.unit; c.Must != "" && c.Mode == "eager" && !(l.Linears > 0 && l.Worst <= bound && l.Nearer == 0) {
 		faults = append(faults, fmt.Sprintf("linears on the same input: %+v, want at least one, the worst at most %.2g, none as near to the other reading", l, bound))
 	}
 	if c.Reading != "lut" {
@@ -174,7 +174,8 @@ func (c vllmCase) judge(t *testing.T, r, dump *checkpoint.Reader, d vllmDump) (r
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !s.allEqual() {
+	// Compiled, vLLM makes chan of amax * fl(1/448), which can be one ulp off.
+	if exact := c.Mode == "eager"; !s.equal(exact) {
 		faults = append(faults, fmt.Sprintf("scales as loaded are not those of our reading: %+v", s))
 	}
 	result.Scales = &s

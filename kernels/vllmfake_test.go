@@ -159,8 +159,8 @@ func raw32(t *testing.T, x []float32) []byte {
 
 func TestVLLMJudge(t *testing.T) {
 	r := open(t, export(t, packer.W4A8, "-"))
-	a8 := vllmCase{Model: "demo", Format: "compressed-tensors W4A8", Reading: "lut", DType: "bfloat16", Must: "true", Trained: "true"}
-	a16 := vllmCase{Model: "demo", Format: "compressed-tensors W4A16", Reading: "weight-only", DType: "float16", Must: "true", Trained: "true"}
+	a8 := vllmCase{Model: "demo", Format: "compressed-tensors W4A8", Reading: "lut", DType: "bfloat16", Mode: "eager", Must: "true", Trained: "true"}
+	a16 := vllmCase{Model: "demo", Format: "compressed-tensors W4A16", Reading: "weight-only", DType: "float16", Mode: "eager", Must: "true", Trained: "true"}
 	flip := func(at int) func([]byte) { return func(b []byte) { b[at] ^= 1 } }
 	for _, c := range []struct {
 		name  string

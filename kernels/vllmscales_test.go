@@ -25,8 +25,9 @@ type vllmScales struct {
 	BytesEqual int `json:"table_bytes_equal"`
 }
 
-func (s vllmScales) allEqual() bool {
-	return s.Linears > 0 && s.RowsEqual == s.Rows && s.GroupEqual == s.Groups && s.BytesEqual == s.Bytes
+// equal says whether all is, chan included or not.
+func (s vllmScales) equal(chans bool) bool {
+	return s.Linears > 0 && (!chans || s.RowsEqual == s.Rows) && s.GroupEqual == s.Groups && s.BytesEqual == s.Bytes
 }
 
 // vllmParts are the linears that vLLM holds as one weight, rows in this order; experts one after another.

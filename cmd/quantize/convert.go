@@ -51,7 +51,7 @@ again and compared with OUT bit for bit.
 
   gptq                GPTQ v1 (vLLM, SGLang, transformers with GPTQModel)
   awq                 AWQ GEMM (vLLM, SGLang, transformers with GPTQModel)
-  modelopt            W4A8_AWQ, or FP8 per channel (TensorRT-LLM)
+  modelopt            W4A8_AWQ, or FP8 per channel (TensorRT-LLM; vLLM reads the latter)
   fp8-block           DeepSeek's FP8 blocks, from FP8 blocks only
   compressed-tensors  back again, from any of them
 

@@ -19,7 +19,7 @@ type vllmResults struct {
 // vllmCase is one export and one of its config files in vLLM.
 type vllmCase struct {
 	Model, Format, Recipe, Config string
-	DType                         string         // of activations
+	DType, Mode                   string         // of activations; eager or compiled
 	Error                         string         // why vLLM refused it; the rest is empty then
 	Kernels, Attention            map[string]int // modules by method, scheme and kernel; layers by backend and cache
 	Bound                         float64        `json:"kl_bound"`  // 0: none
@@ -52,7 +52,7 @@ type vllmCase struct {
 
 const (
 	vllmNone = "\nvLLM was not run on these exports: there is no testdata/results/vllm.json.\n"
-	vllmHead = "\n| model | recipe | format, configuration, activations | kernels | scales bit-equal: chan, s8, table bytes | linears on the same input: number, worst difference, outputs bit-equal; by the other reading | our reading | KL (bound; ours to itself storing that type) | mean abs d log-prob | perplexity: vLLM, ours | top-1 | greedy |\n" +
+	vllmHead = "\n| model | recipe | format, configuration, activations, mode | kernels | scales bit-equal: chan, s8, table bytes | linears on the same input: number, worst difference, outputs bit-equal; by the other reading | our reading | KL (bound; ours to itself storing that type) | mean abs d log-prob | perplexity: vLLM, ours | top-1 | greedy |\n" +
 		"|---|---|---|---|---|---|---|---|---|---|---|---|\n"
 )
 
@@ -74,7 +74,7 @@ func vllm(dir string) ([]byte, error) {
 	for i := range r.Cases {
 		r.Cases[i].row(&b)
 	}
-	fmt.Fprintf(&b, "\nvLLM %s, eager, on %s (%s): `%s`, %s, commit %s.\n", r.Versions["vllm"], r.Device, others(r.Versions, "vllm"), r.Command, r.Date, r.Commit)
+	fmt.Fprintf(&b, "\nvLLM %s on %s (%s): `%s`, %s, commit %s.\n", r.Versions["vllm"], r.Device, others(r.Versions, "vllm"), r.Command, r.Date, r.Commit)
 	return b.Bytes(), nil
 }
 
@@ -84,7 +84,7 @@ func (c *vllmCase) row(b *bytes.Buffer) {
 	if c.Config != "" {
 		config = c.Config + "/" + config
 	}
-	head := fmt.Sprintf("| %s | %s | %s, `%s`, %s ", c.Model, c.Recipe, c.Format, config, c.DType)
+	head := fmt.Sprintf("| %s | %s | %s, `%s`, %s, %s ", c.Model, c.Recipe, c.Format, config, c.DType, c.Mode)
 	if c.Error != "" {
 		fmt.Fprintf(b, "%s| refused: %s | | | | | | | | |\n", head, strings.ReplaceAll(c.Error, "|", "\\|"))
 		return
@@ -93,7 +93,10 @@ func (c *vllmCase) row(b *bytes.Buffer) {
 	if s := c.Scales; s != nil {
 		scales = fmt.Sprintf("%d of %d, %d of %d, %d of %d", s.RowsEqual, s.Rows, s.GroupEqual, s.Groups, s.BytesEqual, s.Bytes)
 	}
-	linears := fmt.Sprintf("%d, %.1e, %.2f %%", c.Linears.Linears, c.Linears.Worst, 100*c.Linears.Equal)
+	linears := "none"
+	if c.Linears.Linears > 0 {
+		linears = fmt.Sprintf("%d, %.1e, %.2f %%", c.Linears.Linears, c.Linears.Worst, 100*c.Linears.Equal)
+	}
 	if o := c.Linears.Other; o[1] > 0 {
 		linears += fmt.Sprintf("; %.1e to %.1e", o[0], o[1])
 	}

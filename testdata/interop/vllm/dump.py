@@ -12,7 +12,7 @@ OUT_DIR then holds, for the Go test TestVLLM in package kernels,
                          NAME.s8, NAME.chan       E4M3 bytes (N, groups), FP32 (N): before the split by 8
                          NAME.table, NAME.chan8   as the kernel holds them: 8 bytes a group (group-major), FP32
                        and of every linear of the first, middle and last block, while it reads the greedy prompt:
-                         NAME.in, NAME.out        (PROMPT, K) and (PROMPT, N) in float32
+                         NAME.in, NAME.out        (PROMPT, K) and (PROMPT, N) in float32; none where vLLM compiles
   config.json          the export's
 needs: vllm==0.26.0 and a Hopper GPU
 """
@@ -165,7 +165,7 @@ def run(there, case, out):
     config = os.path.join(export, case["config"]) if case["config"] else None
     with open(os.path.join(there, "tokens", case["model"] + ".json"), encoding="utf-8") as f:
         windows = json.load(f)
-    llm = LLM(export, hf_config_path=config, skip_tokenizer_init=True, enforce_eager=True, dtype=case["dtype"],
+    llm = LLM(export, hf_config_path=config, skip_tokenizer_init=True, enforce_eager=case["mode"] == "eager", dtype=case["dtype"],
               attention_backend="TRITON_ATTN", max_model_len=512, max_num_batched_tokens=1024, max_num_seqs=8,
               gpu_memory_utilization=0.03, kv_cache_memory_bytes=128 << 20, max_logprobs=-1,
               enable_prefix_caching=False, seed=0)
@@ -177,7 +177,8 @@ def run(there, case, out):
                                           detokenize=False), use_tqdm=False)
     parts = [prompt_logprobs(o, vocabulary) for o in outputs]
     dump = {name: torch.cat([p[name] for p in parts]) for name in parts[0]}
-    llm.apply_model(lambda m: record_linears(m, dump))
+    if case["mode"] == "eager":
+        llm.apply_model(lambda m: record_linears(m, dump))
     greedy = llm.generate([{"prompt_token_ids": windows[0][:PROMPT]}],
                           SamplingParams(temperature=0, max_tokens=GREEDY, ignore_eos=True, detokenize=False),
                           use_tqdm=False)

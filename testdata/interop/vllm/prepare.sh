@@ -28,6 +28,7 @@ mkdir -p "$exports" "$there/cases" "$there/tokens" "$dir/plain"
 #   config=FOLDER   of EXPORT, with a config.json in the place of its own
 #   ours=PATH       below DIR: what we run, EXPORT itself if not given
 #   dtype=TYPE      of activations, bfloat16 if not given
+#   mode=MODE       compiled, as vLLM runs by itself; eager if not given
 #   must=true       vLLM has to load it; where others are refused, the row says why
 #   trained=true    not random: its distance to ours is bounded
 add() {
@@ -35,7 +36,7 @@ add() {
 import json, sys
 out, name, model, format, recipe, export, reading, *more = sys.argv[1:]
 case = dict(name=name, model=model, format=format, recipe=recipe, export=export, reading=reading, config="", ours="",
-            dtype="bfloat16", must="", trained="")
+            dtype="bfloat16", mode="eager", must="", trained="")
 json.dump(case | dict(m.split("=", 1) for m in more), open(out, "w"), indent=1)
 END
   printf '%4s s  %s\n' "$SECONDS" "$1"
@@ -68,8 +69,11 @@ base=$dir/demo/base
 "$python" testdata/interop/vllm/tokens.py "$base" "$there/tokens/demo.json" 4 "$dir/demo/evaluation.txt"
 cp -r "$dir/demo/quantized" "$exports/demo"
 int4 demo demo demo demo trained=true
+add demo-w4a8-compiled demo "compressed-tensors W4A8" demo demo lut must=true trained=true mode=compiled
 "$quantize" run "$base" -o "$exports/demo-fp8" --recipe fp8 > /dev/null
 add demo-fp8 demo "compressed-tensors FP8 per channel" fp8 demo-fp8 exact
+"$quantize" convert "$exports/demo-fp8" --to modelopt -o "$exports/demo-modelopt" > /dev/null
+add demo-modelopt demo "modelopt FP8 per channel" fp8 demo-modelopt exact must=true ours=there/exports/demo-fp8
 "$quantize" run "$base" -o "$exports/demo-kv" --recipe rtn --kv fp8 --calib "$dir/demo/calibration.txt" > /dev/null
 add demo-kv demo "compressed-tensors W4A8, FP8 cache" "rtn, kv fp8" demo-kv lut
 converted demo-gptq GPTQ demo "$exports/demo" gptq

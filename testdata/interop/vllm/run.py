@@ -77,7 +77,7 @@ def main():
     ap.add_argument("--limit", type=int, default=150)
     ap.add_argument("--total", type=int, default=400)
     ap.add_argument("cases", nargs="*")
-    args = ap.parse_args()
+    args = ap.parse_intermixed_args()  # cases may come after options
     names = args.cases or sorted(f.removesuffix(".json") for f in os.listdir(os.path.join(args.there, "cases")))
     os.makedirs(args.out, exist_ok=True)
     start = time.time()
