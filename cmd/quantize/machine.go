@@ -2,12 +2,15 @@ package main
 
 import (
 	"crypto/sha256"
+	"errors"
 	"math/rand/v2"
 	"runtime"
 	"time"
 
+	"quantize/calibrate"
 	"quantize/kernels/cpu"
 	"quantize/packer"
+	"quantize/recipe"
 	"quantize/tensor"
 )
 
@@ -18,6 +21,12 @@ type machine struct {
 	GFLOPS   float64 `json:"gemm_gflops"`                // FP32 products, all cores
 	Rounding float64 `json:"rounded_weights_per_second"` // by the recipe's rounding to nearest, all cores
 	Hashing  float64 `json:"hashed_bytes_per_second"`    // SHA-256, one core
+
+	// Of recipes that calibrate: 2 operations a weight and token over the time that a block
+	// of the model takes in all, attention and norms included.
+	Forward float64 `json:"forward_gflops,omitempty"`
+	// Of GPTQ: K³ operations over the time to factor a Hessian in float64.
+	Factor float64 `json:"factor_gflops,omitempty"`
 }
 
 // Each measurement repeats its work for about this long.
@@ -33,6 +42,42 @@ func mean(work func()) time.Duration {
 		n++
 	}
 	return max(time.Since(begin)/time.Duration(n), 1)
+}
+
+// measure times what the recipe's run is made of.
+func (e *estimate) measure(c *cpu.Compute, o packer.Int4Options) (machine, error) {
+	m, err := measure(c, e.preview.Scheme, o, e.config.Hidden/o.GroupSize*o.GroupSize)
+	if err == nil && e.recipe.Calibrated() {
+		bits := bf16Bits
+		switch {
+		case e.folds():
+			bits = float32Bits
+		case e.recipe.Weights.Rounding == recipe.GPTQ:
+			bits = roundedBits
+		}
+		m.Forward, err = measureForward(c, e.config, int(e.window()), bits)
+	}
+	if err == nil && e.recipe.Weights.Rounding == recipe.GPTQ {
+		m.Factor, err = measureFactor()
+	}
+	return m, err
+}
+
+// measureFactor factors the Hessian of inputs that are nearly independent.
+func measureFactor() (float64, error) {
+	const k = 384
+	data, err := make([]float64, k*k), error(nil)
+	factor := mean(func() {
+		for i := range data {
+			data[i] = 1
+		}
+		for i := range k {
+			data[i*k+i] = k
+		}
+		_, e := packer.FactorHessian(&calibrate.Hessian{K: k, Data: data}, packer.FactorOptions{})
+		err = errors.Join(err, e)
+	})
+	return k * k * k / factor.Seconds() / 1e9, err
 }
 
 // measure times a product, the rounding that o describes on rows of k weights,

@@ -87,7 +87,7 @@ func plan(dir string, r *recipe.Recipe, memory int64) (*planResult, error) {
 	}
 	est := &estimate{l.config, r, p, memory}
 	o.Int4.GroupSize = max(p.Group, 32)
-	m, err := measure(l.compute, p.Scheme, o.Int4, l.config.Hidden/o.Int4.GroupSize*o.Int4.GroupSize)
+	m, err := est.measure(l.compute, o.Int4)
 	if err != nil {
 		return nil, err
 	}
@@ -141,7 +141,11 @@ func (r *planResult) text(w io.Writer) {
 		fmt.Fprintf(w, "  recipe   %s\n", r.Recipe)
 		fmt.Fprintf(w, "  size     %s -> %s (%.2fx smaller), %s of disk while it runs, %s of them for resume\n", size(r.BytesIn), size(r.BytesOut), float64(r.BytesIn)/float64(r.BytesOut), size(r.Disk), size(r.Journal))
 		fmt.Fprintf(w, "  memory   about %s\n", size(r.PeakRAM))
-		fmt.Fprintf(w, "  time     about %.0f s on this machine (%d cores, %.0f GFLOP/s, %.0f M weights/s)\n", r.Seconds, r.Machine.Cores, r.Machine.GFLOPS, r.Machine.Rounding/1e6)
+		block := ""
+		if r.Machine.Forward > 0 {
+			block = fmt.Sprintf(", %.0f in a whole block", r.Machine.Forward)
+		}
+		fmt.Fprintf(w, "  time     about %.0f s on this machine (%d cores, %.0f GFLOP/s%s, rounds %.0f M weights/s)\n", r.Seconds, r.Machine.Cores, r.Machine.GFLOPS, block, r.Machine.Rounding/1e6)
 	}
 	for _, n := range r.Notes {
 		fmt.Fprintf(w, "  note     %s\n", n)
