@@ -12,7 +12,11 @@ func (e *estimate) seconds(m machine) float64 {
 		weights += float64(l.N) * float64(l.K)
 	}
 	hashed := float64(e.preview.BytesIn + e.preview.BytesOut)
-	total := weights/m.Rounding + hashed/m.Hashing/float64(m.Cores)
+	rounded := weights
+	if e.searched() {
+		rounded += trials * weights
+	}
+	total := rounded/m.Rounding + hashed/m.Hashing/float64(m.Cores)
 	if !e.recipe.Calibrated() {
 		return total
 	}
@@ -25,8 +29,12 @@ func (e *estimate) seconds(m machine) float64 {
 	return total
 }
 
-// trials is how many scales a search tries for each site.
+// trials is how many scales a search tries for each site, rounding its linears each time.
 const trials = 20
+
+func (e *estimate) searched() bool {
+	return e.recipe.Smoothing.Method == recipe.AWQ || e.recipe.Smoothing.Search
+}
 
 // solving is the work on Hessians: operations of the FP32 product, and those that machine.Factor
 // counts. For each site K² a token; a search of scales 2·N·K² a trial and linear. GPTQ adds K³ a
@@ -35,7 +43,7 @@ const trials = 20
 // of linears that write the stream.
 func (e *estimate) solving() (products, cubes float64) {
 	gptq := e.recipe.Weights.Rounding == recipe.GPTQ
-	searched := e.recipe.Smoothing.Method == recipe.AWQ || e.recipe.Smoothing.Search
+	searched := e.searched()
 	if !gptq && !searched {
 		return 0, 0
 	}
