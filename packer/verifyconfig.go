@@ -28,6 +28,22 @@ func (v *verifier) configs() bool {
 		return false
 	}
 	q := v.quant
+	for _, name := range groupNames(q) {
+		if _, _, err := q.Identify(q.ConfigGroups[name]); err != nil {
+			bad = append(bad, "config_groups."+name+": "+err.Error())
+		}
+	}
+	bad = append(bad, q.Faults()...)
+	slices.Sort(bad)
+	v.item(ItemConfig, fmt.Sprintf("%s, %v", v.config.ModelType, q.Format), bad)
+	v.variant()
+	return true
+}
+
+// Faults tells, in order of their texts, what a quantization_config of any scheme may not
+// say, or leave out: where loaders then guess, start from random weights or compute
+// otherwise (docs/formats.md 16).
+func (q *QuantizationConfig) Faults() (bad []string) {
 	say := func(key string, found any, wanted string) {
 		bad = append(bad, fmt.Sprintf("config.json quantization_config.%s: found %v, wanted %s", key, found, wanted))
 	}
@@ -41,9 +57,6 @@ func (v *verifier) configs() bool {
 		s := q.ConfigGroups[name]
 		if s.Format == "" || q.Format != FormatMixed && s.Format != q.Format {
 			say("config_groups."+name+".format", fmt.Sprintf("%q", s.Format), fmt.Sprintf("%q, as at the top (else transformers guesses)", q.Format))
-		}
-		if _, _, err := q.Identify(s); err != nil {
-			bad = append(bad, "config_groups."+name+": "+err.Error())
 		}
 		for key, a := range map[string]*QuantizationArgs{"weights": s.Weights, "input_activations": s.InputActivations} {
 			if a != nil && a.Dynamic == DynamicYes && a.Observer != nil {
@@ -60,9 +73,7 @@ func (v *verifier) configs() bool {
 		}
 	}
 	slices.Sort(bad)
-	v.item(ItemConfig, fmt.Sprintf("%s, %v", v.config.ModelType, q.Format), bad)
-	v.variant()
-	return true
+	return bad
 }
 
 func groupNames(q *QuantizationConfig) []string {

@@ -57,7 +57,7 @@ func verify(ctx context.Context, dir, base string) (*packer.Verification, error)
 	}
 	if r, err := checkpoint.Open(dir); err == nil {
 		defer func() { _ = r.Close() }() // it was only read
-		if method, err := format.Method(r); err == nil && method != "" && method != packer.QuantMethod {
+		if method, err := format.Method(r); err == nil && method != "" && method != packer.QuantMethod || format.InBlocks(r) {
 			return format.Verify(ctx, r, source)
 		}
 	}

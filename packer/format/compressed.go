@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"quantize/checkpoint"
 	"quantize/packer"
 	"quantize/tensor"
 )
@@ -140,6 +141,14 @@ func (f Compressed) config(s packer.Scheme, ignored []string) *packer.Quantizati
 	group.Weights.Strategy, group.Weights.BlockStructure = "block", json.RawMessage("[128, 128]")
 	group.InputActivations.Strategy, group.InputActivations.GroupSize = packer.StrategyGroup, &g
 	return q
+}
+
+// InBlocks reports whether r is compressed-tensors' FP8 in blocks, which [Verify] of this
+// package checks and that of package packer does not know.
+func InBlocks(r *checkpoint.Reader) bool {
+	f, _, err := detect(r)
+	c, ok := f.(Compressed)
+	return err == nil && ok && c.Scheme == 0
 }
 
 // parseCompressed accepts configurations with one scheme.

@@ -206,9 +206,9 @@ func TestConvertThereAndBack(t *testing.T) {
 	}
 }
 
-// Blocks of FP8: DeepSeek's spelling, compressed-tensors' and back.
-func TestConvertFP8Blocks(t *testing.T) {
-	t.Parallel()
+// deepSeek is a checkpoint of FP8 in blocks.
+func deepSeek(t *testing.T) *files {
+	t.Helper()
 	dir, cfg := base(t)
 	f := load(t, dir)
 	for _, e := range model.Tensors(cfg) {
@@ -233,6 +233,13 @@ func TestConvertFP8Blocks(t *testing.T) {
 		t.Fatal(err)
 	}
 	maps.Copy(f.other, config)
+	return f
+}
+
+// Blocks of FP8: DeepSeek's spelling, compressed-tensors' and back.
+func TestConvertFP8Blocks(t *testing.T) {
+	t.Parallel()
+	f := deepSeek(t)
 	there, _ := convert(t, f.write(t), packer.QuantMethod)
 	if text := string(load(t, there).other["config.json"]); !strings.Contains(text, `"strategy": "block"`) || !strings.Contains(text, "float-quantized") {
 		t.Error(text)
@@ -464,11 +471,22 @@ func TestVerifyFinds(t *testing.T) {
 		dir, _ := convert(t, exported(t, packer.W4A8).write(t), to)
 		made[to] = load(t, dir)
 	}
+	blocks, _ := convert(t, deepSeek(t).write(t), packer.QuantMethod)
+	made["blocks"] = load(t, blocks)
+	config := func(f *files, from, to string) {
+		f.other["config.json"] = bytes.Replace(f.other["config.json"], []byte(from), []byte(to), 1)
+	}
 	for _, c := range []struct {
 		name, format string
 		damage       func(f *files)
 		item, says   string
 	}{
+		{"no status", "blocks", func(f *files) { config(f, `"quantization_status": "compressed",`, ``) }, itemConfig, "quantization_status"},
+		{"no format in the group", "blocks", func(f *files) { config(f, `"format": "float-quantized",`, ``) }, itemConfig, "config_groups.group_0.format"},
+		{"ignore without the head", "blocks", func(f *files) { config(f, `"lm_head"`, `"other"`) }, itemIgnore, "lm_head is missing"},
+		{"a quantized linear in ignore", "blocks", func(f *files) { config(f, `"lm_head"`, `"lm_head", "`+up+`"`) }, itemIgnore, up},
+		{"a scale that is missing", "blocks", func(f *files) { delete(f.tensors, down+".weight_scale") }, itemIgnore, down},
+		{"a scale that is no number", "blocks", func(f *files) { copy(f.tensors[up+".weight_scale"].Data, []byte{0, 0, 0xc0, 0x7f}) }, itemWeights, up},
 		{"scales missing", "gptq", func(f *files) { delete(f.tensors, up+".scales") }, itemNames, up + ".scales"},
 		{"norm missing", "awq", func(f *files) { delete(f.tensors, "model.norm.weight") }, itemNames, "model.norm.weight"},
 		{"bias missing", "awq", func(f *files) { delete(f.tensors, "model.layers.0.self_attn.q_proj.bias") }, itemNames, "q_proj.bias"},

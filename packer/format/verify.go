@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 
 	"quantize/checkpoint"
 	"quantize/model"
@@ -14,6 +16,7 @@ import (
 const (
 	itemStructure = packer.ItemStructure
 	itemConfig    = packer.ItemConfig
+	itemIgnore    = packer.ItemIgnore
 	itemNames     = packer.ItemNames
 	itemFinite    = packer.ItemFinite
 	itemWeights   = "weights" // every packed linear unpacks: dtypes, shapes, scales, zero points
@@ -32,7 +35,14 @@ func Verify(ctx context.Context, r, source *checkpoint.Reader) (*packer.Verifica
 		v.item(itemConfig, "", []string{err.Error()})
 	} else {
 		config = src.Model
-		v.item(itemConfig, fmt.Sprintf("%s, %s, %d linears", src.Format.Name(), summary(src.Format), len(src.Quantized)), nil)
+		var bad []string
+		if src.quant != nil {
+			bad = src.quant.Faults()
+		}
+		v.item(itemConfig, fmt.Sprintf("%s, %s, %d linears", src.Format.Name(), summary(src.Format), len(src.Quantized)), bad)
+		if src.quant != nil {
+			v.ignored(src)
+		}
 		v.names(src)
 		if err := v.finite(ctx, src); err != nil {
 			return nil, err
@@ -64,6 +74,33 @@ func (v *verifier) item(name, detail string, bad []string) {
 	for _, b := range bad {
 		v.checks = append(v.checks, packer.Check{Item: name, Detail: b})
 	}
+}
+
+// ignored demands that compressed-tensors' targets and ignore name the packed linears and
+// no other, no router and no head.
+func (v *verifier) ignored(src *Source) {
+	var bad []string
+	packed := map[string]bool{src.Model.Arch.Head: false}
+	for _, e := range model.Tensors(src.Model) {
+		if e.Kind == model.KindLinear || e.Kind == model.KindRouter {
+			packed[e.Module] = false
+		}
+	}
+	for _, l := range src.Quantized {
+		packed[l.Name] = true
+	}
+	for _, module := range slices.Sorted(maps.Keys(packed)) {
+		s, err := src.quant.Scheme(module)
+		switch {
+		case err != nil:
+			bad = append(bad, module+": "+err.Error())
+		case s == nil && packed[module]:
+			bad = append(bad, module+": found quantized tensors, wanted none, as config.json ignores it")
+		case s != nil && !packed[module]:
+			bad = append(bad, "quantization_config.ignore: "+module+" is missing, but its weight is not quantized")
+		}
+	}
+	v.item(itemIgnore, fmt.Sprintf("%d linears quantized", len(src.Quantized)), bad)
 }
 
 // names demands every tensor of the model, and of the packed linears no weight

@@ -34,13 +34,14 @@ mkdir "$dir/exports"
 names=()
 
 # judge NAME MODEL FORMAT RECIPE READING CHECKPOINT OURS [CONFIG]
-# transformers loads CHECKPOINT, with CONFIG/config.json if it is given; `quantize eval` runs OURS, the same or
-# what its bytes mean, by READING.
+# CHECKPOINT passes `quantize verify`; transformers loads it, with CONFIG/config.json if it is given; `quantize eval`
+# runs OURS, the same or what its bytes mean, by READING.
 judge() {
   local case=$dir/cases/$1 config=${8:-} runs=$python readings=()
   if [ -e "$7/w4a16/config.json" ]; then readings=(--arithmetic "$5"); fi # others have one
   case $3 in GPTQ|AWQ) runs=$gptq ;; esac
   mkdir -p "$case"
+  "$quantize" verify "$6" > "$case/verify" || { cat "$case/verify" >&2; return 1; }
   names+=("$1")
   ln -s "$7" "$case/ours"
   printf '{"model": "%s", "format": "%s", "recipe": "%s", "reading": "%s", "config": "%s"}\n' \
@@ -93,6 +94,7 @@ fp8 demo "$dir/demo/base"
 # `run` makes no FP8 blocks: those of blocks.py go through our compressed-tensors and back.
 "$python" testdata/interop/blocks.py "$dir/demo/base" "$dir/exports/blocks"
 "$quantize" convert "$dir/exports/blocks" --to compressed-tensors -o "$dir/exports/blocks-compressed" > /dev/null
+"$quantize" verify "$dir/exports/blocks-compressed" > /dev/null
 converted demo "FP8 in blocks of 128" "$dir/exports/blocks-compressed" blocks.py fp8-block
 
 "$python" testdata/interop/tiny.py "$dir/tiny" "$dir/demo/base"
