@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"math"
 	"os"
 	"path/filepath"
@@ -140,13 +141,7 @@ func compareDump(t *testing.T, dir, dump string, of interopCase) interopResult {
 	}
 	window, _ := readIDs(t, d, "ids")
 	got := logits(t, r, src, c, window)
-	cos := -1.0
-	for _, name := range d.Names() {
-		// logits, and logits.1, .2, ... where transformers has several outcomes.
-		if name == "logits" || strings.HasPrefix(name, "logits.") {
-			cos = max(cos, cosine(got.Data, read(t, d, name).Data))
-		}
-	}
+	cos := nearestLogits(t, d, got)
 	bound := interopCosineA16
 	if a8 {
 		bound = interopCosineA8
@@ -159,6 +154,48 @@ func compareDump(t *testing.T, dir, dump string, of interopCase) interopResult {
 	}
 	t.Logf("%d linears, worst relative difference %.2g; logits cosine %.8f (bound %.7f)", linears, worst, cos, bound)
 	return interopResult{linears, worst, cos, bound}
+}
+
+// nearestLogits is the cosine to logits of the dump, or where transformers has several outcomes
+// to the nearest of logits, logits.1, .2, ...
+func nearestLogits(t *testing.T, d *checkpoint.Reader, got tensor.Matrix) float64 {
+	t.Helper()
+	cos := -1.0
+	for _, name := range d.Names() {
+		if name == "logits" || strings.HasPrefix(name, "logits.") {
+			cos = max(cos, cosine(got.Data, read(t, d, name).Data))
+		}
+	}
+	return cos
+}
+
+func TestNearestLogits(t *testing.T) {
+	rows := map[string][]float32{"logits": {1, 0, 0, 0}, "logits.1": {0, 1, 0, 0}, "other": {0, 0, 1, 0}}
+	var tensors []checkpoint.Info
+	for name := range rows {
+		tensors = append(tensors, checkpoint.Info{Name: name, DType: tensor.F32, Shape: []int{2, 2}})
+	}
+	dir := filepath.Join(t.TempDir(), "dump")
+	w, err := checkpoint.Create(dir, tensors, checkpoint.WriterOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, row := range rows {
+		if err := w.Add(name, raw32(t, row)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(w.File("config.json", []byte("{}")), w.Commit()); err != nil {
+		t.Fatal(err)
+	}
+	d := open(t, dir)
+	for at, want := range []float64{1, 1, 0, 0} {
+		got := tensor.NewMatrix(2, 2)
+		got.Data[at] = 2
+		if cos := nearestLogits(t, d, got); cos != want {
+			t.Errorf("element %d: cosine %v, want %v", at, cos, want)
+		}
+	}
 }
 
 // inAnotherOrder gives the logits of the plain Go kernels, which sum in another

@@ -161,6 +161,8 @@ func TestVLLMJudge(t *testing.T) {
 	r := open(t, export(t, packer.W4A8, "-"))
 	a8 := vllmCase{Model: "demo", Format: "compressed-tensors W4A8", Reading: "lut", DType: "bfloat16", Mode: "eager", Must: "true", Trained: "true"}
 	a16 := vllmCase{Model: "demo", Format: "compressed-tensors W4A16", Reading: "weight-only", DType: "float16", Mode: "eager", Must: "true", Trained: "true"}
+	compiled := a8
+	compiled.Mode = "compiled"
 	flip := func(at int) func([]byte) { return func(b []byte) { b[at] ^= 1 } }
 	for _, c := range []struct {
 		name  string
@@ -177,6 +179,8 @@ func TestVLLMJudge(t *testing.T) {
 		{name: "one byte of a table", of: a8, as: packer.LUT, spoil: map[string]func([]byte){"model.layers.0.mlp.down_proj.table": flip(8*3 + 2)}, fault: []string{"BytesEqual"}},
 		{name: "one s8", of: a8, as: packer.LUT, spoil: map[string]func([]byte){"model.layers.0.self_attn.qkv_proj.s8": flip(130)}, fault: []string{"GroupEqual"}},
 		{name: "one bit of a row factor", of: a8, as: packer.LUT, spoil: map[string]func([]byte){"model.layers.0.self_attn.o_proj.chan": flip(4)}, fault: []string{"RowsEqual"}},
+		{name: "one bit of a row factor, compiled", of: compiled, as: packer.LUT, spoil: map[string]func([]byte){"model.layers.0.self_attn.o_proj.chan": flip(4)}},
+		{name: "one s8, compiled", of: compiled, as: packer.LUT, spoil: map[string]func([]byte){"model.layers.0.self_attn.qkv_proj.s8": flip(130)}, fault: []string{"GroupEqual"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dump, d := fakeVLLM(t, r, c.as, vllmTypes[c.of.DType], c.spoil)

@@ -74,3 +74,18 @@ func TestPlanCountsCacheScales(t *testing.T) {
 		}
 	}
 }
+
+// Each stage that goes over the text is counted: of sage the cache too, of best the ranges of
+// rotary pairs.
+func TestPlanCountsPasses(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string]int{"rtn": 0, "rtn-weighted": 1, "sage": 2, "awq": 2, "gptq": 2, "best": 5} {
+		r, err := recipe.Load(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := (&estimate{recipe: r}).passes(); got != want {
+			t.Errorf("%s: %d passes, want %d", name, got, want)
+		}
+	}
+}

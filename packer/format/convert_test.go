@@ -245,6 +245,9 @@ func TestConvertFP8Blocks(t *testing.T) {
 		t.Error(text)
 	}
 	again, _ := convert(t, there, "fp8-block")
+	if other := exported(t, packer.FP8).write(t); !InBlocks(open(t, there)) || InBlocks(open(t, again)) || InBlocks(open(t, other)) {
+		t.Error("InBlocks holds for compressed-tensors' blocks alone")
+	}
 	got := load(t, again)
 	for name, p := range f.tensors {
 		if !bytes.Equal(got.tensors[name].Data, p.Data) {
